@@ -1,0 +1,367 @@
+//! The arguments of the client verbs, as clap reads them. Nothing here talks to a server.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cairn_client::Timestamp;
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::input::{parse_duration, parse_meta, parse_timestamp};
+
+/// Options of every verb that talks to a server; they may stand before or behind the verb.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Client options")]
+pub struct ClientOptions {
+    /// Address of a node; give it once for each node that may be asked.
+    #[arg(
+        long = "endpoint",
+        value_name = "URL",
+        global = true,
+        env = "CAIRN_ENDPOINT",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:7480"
+    )]
+    pub endpoints: Vec<String>,
+
+    /// Output form; by default tables on a terminal and tab-separated lines elsewhere.
+    #[arg(short, long, value_enum, value_name = "FORM", global = true)]
+    pub output: Option<OutputForm>,
+
+    /// The space to work in, by name or alias.
+    #[arg(long, value_name = "NAME", global = true, env = "CAIRN_SPACE", default_value = "default")]
+    pub space: String,
+
+    /// How long one call may take, retries included, such as `500ms`, `10s` or `2m`.
+    #[arg(long, value_name = "TIME", global = true, default_value = "10s", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputForm {
+    /// Aligned columns for people.
+    Table,
+    /// One JSON document a line.
+    Json,
+}
+
+/// The verbs that talk to a server, and `inspect`, which reads a directory.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write memories: one from text, or many from a JSON Lines file.
+    Add(Box<AddArgs>),
+    /// Find the memories nearest to a text or a vector.
+    Search(SearchArgs),
+    /// Show memories by id.
+    Get(GetArgs),
+    /// List memories, newest first.
+    Ls(LsArgs),
+    /// Delete memories by id, scope or filter.
+    Rm(RmArgs),
+    /// Count memories.
+    Count(CountArgs),
+    /// Make, show, list and delete spaces.
+    #[command(subcommand)]
+    Space(SpaceCommand),
+    /// Show the cluster and its members.
+    Status,
+    /// Look into the data directory of a node that is not running.
+    Inspect(InspectArgs),
+}
+
+/// Whose memories a verb is about.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Scope")]
+pub struct ScopeArgs {
+    /// The agent.
+    #[arg(long, value_name = "ID")]
+    pub agent: Option<String>,
+    /// The user.
+    #[arg(long, value_name = "ID")]
+    pub user: Option<String>,
+    /// The session.
+    #[arg(long, value_name = "ID")]
+    pub session: Option<String>,
+    /// The namespace; when reading, with all namespaces below it.
+    #[arg(long, value_name = "PATH")]
+    pub namespace: Option<String>,
+}
+
+/// Which memories a verb is about.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SelectArgs {
+    /// Only memories that match, such as `kind = "fact" and metadata.topic in ["a", "b"]`, or a filter as JSON.
+    #[arg(long = "filter", visible_alias = "where", value_name = "EXPRESSION")]
+    pub filter: Option<String>,
+    /// Whose memories.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+}
+
+/// A dense vector from the command line.
+#[derive(Debug, Clone, Default, Args)]
+pub struct VectorArgs {
+    /// A vector: `[0.1, 0.2]` or `0.1,0.2`.
+    #[arg(long, value_name = "NUMBERS", conflicts_with = "vector_file", allow_hyphen_values = true)]
+    pub vector: Option<String>,
+    /// A file that holds the vector in the same form; `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub vector_file: Option<PathBuf>,
+}
+
+/// Arguments of `cairn add`.
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// The text to remember; without it, or with `-`, it is read from standard input.
+    pub text: Option<String>,
+
+    /// Write every memory of a JSON Lines file, one object a line, in the form that `cairn ls -o json` prints; `-` is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "id", "kind", "meta", "importance", "ttl", "expires_at", "created_at", "vector", "vector_file"])]
+    pub file: Option<PathBuf>,
+
+    /// The memory's id; by default the server makes one.
+    #[arg(long)]
+    pub id: Option<String>,
+    /// What sort of memory it is, such as `fact`.
+    #[arg(long, value_name = "WORD")]
+    pub kind: Option<String>,
+    /// Metadata: a number, true, false, null or JSON keeps its type, all else is a string; dots in the key nest.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_meta)]
+    pub meta: Vec<(String, cairn_client::Value)>,
+    /// From 0 to 1.
+    #[arg(long, value_name = "NUMBER")]
+    pub importance: Option<f32>,
+    /// Forget the memory after this time, such as `12h` or `30d`.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "expires_at")]
+    pub ttl: Option<Duration>,
+    /// Forget the memory at this time, such as `2030-01-31` or `2030-01-31T12:00:00Z`.
+    #[arg(long, value_name = "DATE", value_parser = parse_timestamp)]
+    pub expires_at: Option<Timestamp>,
+    /// When the memory was made, for imports.
+    #[arg(long, value_name = "DATE", value_parser = parse_timestamp)]
+    pub created_at: Option<Timestamp>,
+
+    /// Fail if the id is there already, instead of replacing the memory.
+    #[arg(long)]
+    pub insert: bool,
+    /// Names this write, so that a repetition within 24 hours is not applied twice.
+    #[arg(long, value_name = "ID", conflicts_with = "file")]
+    pub request_id: Option<String>,
+    /// Who is writing, for the history.
+    #[arg(long, value_name = "NAME")]
+    pub actor: Option<String>,
+    /// Why, for the history.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+
+    /// The memory's vector.
+    #[command(flatten)]
+    pub vector: VectorArgs,
+    /// Whose memory it is; with `--file`, for the memories that do not say.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+}
+
+/// Arguments of `cairn search`.
+#[derive(Debug, Args)]
+pub struct SearchArgs {
+    /// The text to be near to; `-` reads it from standard input.
+    #[arg(conflicts_with_all = ["vector", "vector_file"])]
+    pub text: Option<String>,
+    /// The vector to be near to.
+    #[command(flatten)]
+    pub vector: VectorArgs,
+    /// Which memories to look at.
+    #[command(flatten)]
+    pub select: SelectArgs,
+
+    /// How many hits at most, 1 to 1,000.
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 10)]
+    pub limit: u32,
+    /// Leave out hits with a lower score.
+    #[arg(long, value_name = "SCORE", allow_hyphen_values = true)]
+    pub min_score: Option<f32>,
+    /// Compare with every match.
+    #[arg(long)]
+    pub exact: bool,
+    /// How many candidates the index keeps; more finds more, slower.
+    #[arg(long, value_name = "COUNT", conflicts_with = "exact")]
+    pub effort: Option<u32>,
+    /// Say how the search was carried out.
+    #[arg(long)]
+    pub explain: bool,
+    /// Print the vectors too; only with `-o json`.
+    #[arg(long)]
+    pub include_vectors: bool,
+    /// How fresh the answer must be.
+    #[command(flatten)]
+    pub freshness: FreshnessArgs,
+}
+
+/// How fresh the answer of a read must be; by default it reflects every write acknowledged before.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Freshness")]
+pub struct FreshnessArgs {
+    /// Reflect at least the write that returned this position.
+    #[arg(long, value_name = "POSITION", conflicts_with = "max_staleness")]
+    pub at_least: Option<String>,
+    /// Accept an answer that is up to this old.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub max_staleness: Option<Duration>,
+}
+
+/// Arguments of `cairn get`.
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// The memories.
+    #[arg(required = true, value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Print the vectors too; only with `-o json`.
+    #[arg(long)]
+    pub include_vectors: bool,
+    /// How fresh the answer must be.
+    #[command(flatten)]
+    pub freshness: FreshnessArgs,
+}
+
+/// Arguments of `cairn ls`.
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// Which memories.
+    #[command(flatten)]
+    pub select: SelectArgs,
+    /// How many at most.
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 50, conflicts_with = "all")]
+    pub limit: u64,
+    /// List all of them.
+    #[arg(long)]
+    pub all: bool,
+    /// In which order.
+    #[arg(long, value_enum, value_name = "ORDER", default_value_t = SortOrder::Newest)]
+    pub order: SortOrder,
+    /// Print the vectors too; only with `-o json`.
+    #[arg(long)]
+    pub include_vectors: bool,
+    /// How fresh the answer must be.
+    #[command(flatten)]
+    pub freshness: FreshnessArgs,
+}
+
+/// The orders in which memories are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SortOrder {
+    /// Made last comes first.
+    Newest,
+    /// Made first comes first.
+    Oldest,
+    /// Written last comes first.
+    LastUpdated,
+    /// Written first comes first.
+    FirstUpdated,
+}
+
+/// Arguments of `cairn rm`.
+#[derive(Debug, Args)]
+pub struct RmArgs {
+    /// The memories, by id.
+    #[arg(value_name = "ID", conflicts_with_all = ["filter", "agent", "user", "session", "namespace", "all"])]
+    pub ids: Vec<String>,
+    /// Which memories, where no ids are given.
+    #[command(flatten)]
+    pub select: SelectArgs,
+    /// Every memory of the space.
+    #[arg(long, conflicts_with_all = ["filter", "agent", "user", "session", "namespace"])]
+    pub all: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Names this delete, so that a repetition goes on where it ended and returns the total.
+    #[arg(long, value_name = "ID")]
+    pub request_id: Option<String>,
+}
+
+/// Arguments of `cairn count`.
+#[derive(Debug, Args)]
+pub struct CountArgs {
+    /// Which memories.
+    #[command(flatten)]
+    pub select: SelectArgs,
+    /// How fresh the answer must be.
+    #[command(flatten)]
+    pub freshness: FreshnessArgs,
+}
+
+/// The verbs of `cairn space`.
+#[derive(Debug, Subcommand)]
+pub enum SpaceCommand {
+    /// Make a space.
+    Create(SpaceCreateArgs),
+    /// Show a space and what is in it.
+    Get {
+        /// Its name or an alias.
+        name: String,
+    },
+    /// List all spaces.
+    Ls,
+    /// Delete a space with all its memories.
+    Rm {
+        /// Its name; an alias is refused.
+        name: String,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+    },
+}
+
+/// Arguments of `cairn space create`.
+#[derive(Debug, Args)]
+pub struct SpaceCreateArgs {
+    /// 1 to 63 of `a-z 0-9 _ -`, starting with a letter.
+    pub name: String,
+    /// How many values a vector has, 1 to 4,096.
+    #[arg(long, value_name = "COUNT", default_value_t = 384)]
+    pub dimension: u32,
+    /// How vectors are compared.
+    #[arg(long, value_enum, default_value_t = MetricName::Cosine)]
+    pub metric: MetricName,
+    /// What turns text into vectors: `hash` (lexical only) or one that the server's configuration names; `none`: callers bring vectors.
+    #[arg(long, value_name = "NAME", default_value = "none")]
+    pub embedder: String,
+    /// A label for the model that makes the vectors.
+    #[arg(long, value_name = "LABEL", default_value = "")]
+    pub model: String,
+    /// A metadata field with an index, as PATH:TYPE with keyword, integer, float, bool or datetime.
+    #[arg(long = "field", value_name = "PATH:TYPE")]
+    pub fields: Vec<String>,
+    /// How long memories live that do not say.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub default_ttl: Option<Duration>,
+    /// A write whose content is already there in the same scope changes nothing.
+    #[arg(long)]
+    pub dedup: bool,
+    /// How many earlier versions of a memory are kept.
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub history: u32,
+}
+
+/// The metrics by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MetricName {
+    /// The angle.
+    Cosine,
+    /// The inner product.
+    Dot,
+    /// The squared Euclidean distance.
+    L2,
+}
+
+/// Arguments of `cairn inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The data directory.
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// The file that holds the root key; without it only what is not sealed is shown.
+    #[arg(long, value_name = "FILE", env = "CAIRN_ROOT_KEY_FILE")]
+    pub root_key: Option<PathBuf>,
+}
