@@ -1,0 +1,116 @@
+//! The types that openraft is instantiated with, and their protobuf forms.
+//!
+//! ```text
+//!   openraft core  <->  Entry, Vote, LogId, Membership     (this process only)
+//!        |                        |  convert
+//!        v                        v
+//!   state machine          storage.v1.Log*  ->  WAL frames and peer messages
+//! ```
+//!
+//! openraft promises no stable encoding of its types, so they never reach a disk or a wire; only the messages of
+//! `cairn.storage.v1` do.
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | the type configuration |
+//! | `convert.rs` | both ways between openraft and protobuf |
+
+mod convert;
+
+use std::fmt;
+
+use bytes::Bytes;
+use cairn_proto::storage;
+use prost::Message;
+
+pub use convert::{
+    ConvertError, decode_entry, decode_membership, decode_stored_membership, decode_vote, encode_entry,
+    encode_membership, encode_stored_membership, encode_vote, entry_from_proto, entry_to_proto, log_id_from_proto,
+    log_id_to_proto, membership_from_proto, membership_to_proto, stored_membership_from_proto,
+    stored_membership_to_proto, vote_from_proto, vote_to_proto,
+};
+
+/// The one Raft group of today. Every peer message, WAL frame and position names it.
+pub const GROUP: u32 = 0;
+
+openraft::declare_raft_types!(
+    /// openraft, instantiated for Cairn.
+    pub TypeConfig:
+        D = LogCommand,
+        R = Response,
+        NodeId = u64,
+        Node = PeerNode,
+);
+
+/// Who proposed an entry, and where it lies in the log.
+pub type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
+/// Term and node of a leader.
+pub type LeaderId = openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>;
+/// A vote, granted or committed.
+pub type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
+/// A log entry.
+pub type Entry = openraft::type_config::alias::EntryOf<TypeConfig>;
+/// What an entry says.
+pub type EntryPayload = openraft::type_config::alias::EntryPayloadOf<TypeConfig>;
+/// The members of the group.
+pub type Membership = openraft::Membership<u64, PeerNode>;
+/// The members of the group, and the entry that brought them.
+pub type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
+/// What a snapshot covers.
+pub type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
+
+/// Where a member is reached; lies in the membership entry of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PeerNode {
+    /// Where peers reach it: `host:port`.
+    pub peer_address: String,
+    /// Where clients reach it: `host:port`.
+    pub client_address: String,
+}
+
+impl fmt::Display for PeerNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.peer_address)
+    }
+}
+
+/// An encoded, stamped `storage.v1.Command`.
+///
+/// It stays encoded between the proposer and the apply thread: the log, the network and the disk pass the bytes on without
+/// looking at them, so that a node never drops a field that it does not know.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LogCommand(pub Bytes);
+
+impl LogCommand {
+    /// Encodes `command`.
+    #[must_use]
+    pub fn new(command: &storage::Command) -> Self {
+        Self(command.encode_to_vec().into())
+    }
+
+    /// Decodes the command; its payload shares the bytes of this value.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not a command.
+    pub fn decode(&self) -> Result<storage::Command, prost::DecodeError> {
+        storage::Command::decode(self.0.clone())
+    }
+}
+
+/// Shows the length only: a command holds a user's data, sealed or not.
+impl fmt::Debug for LogCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LogCommand({} bytes)", self.0.len())
+    }
+}
+
+impl fmt::Display for LogCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What applying an entry has brought about; `None` for entries that are no commands.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Response(pub Option<()>);
