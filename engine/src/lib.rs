@@ -1,1 +1,9 @@
 //! cairn-engine
+
+mod error;
+mod options;
+mod position;
+
+pub use error::{Error, ErrorKind, Result, Violation};
+pub use options::{Limits, Options};
+pub use position::{GroupId, LogId, Position};

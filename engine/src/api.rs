@@ -1,0 +1,114 @@
+//! The words that callers of the engine speak beside the messages of `cairn.v1`.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use cairn_proto::{storage, v1};
+
+use crate::crypto::TenantId;
+use crate::position::LogId;
+
+/// Who calls: from a verified token, never from a request's body.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Principal {
+    /// The tenant whose data the call is about.
+    pub tenant: TenantId,
+    /// The caller's name; part of what makes a request id unique.
+    pub name: String,
+}
+
+impl Principal {
+    /// A principal.
+    pub fn new(tenant: TenantId, name: impl Into<String>) -> Self {
+        Self { tenant, name: name.into() }
+    }
+}
+
+/// A write as a client asked for it.
+#[derive(Clone, Debug)]
+pub enum WriteRequest {
+    /// See `MemoryService.AddMemories`.
+    AddMemories(v1::AddMemoriesRequest),
+    /// See `MemoryService.UpdateMemory`.
+    UpdateMemory(v1::UpdateMemoryRequest),
+    /// See `MemoryService.DeleteMemories`.
+    DeleteMemories(v1::DeleteMemoriesRequest),
+    /// See `SpaceService.CreateSpace`.
+    CreateSpace(v1::CreateSpaceRequest),
+    /// See `SpaceService.UpdateSpace`.
+    UpdateSpace(v1::UpdateSpaceRequest),
+    /// See `SpaceService.DeleteSpace`.
+    DeleteSpace(v1::DeleteSpaceRequest),
+    /// See `SpaceService.SetAlias`.
+    SetAlias(v1::SetAliasRequest),
+}
+
+/// What a write did, as a client is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WriteResponse {
+    /// See `MemoryService.AddMemories`.
+    AddMemories(v1::AddMemoriesResponse),
+    /// See `MemoryService.DeleteMemories`.
+    DeleteMemories(v1::DeleteMemoriesResponse),
+    /// The delete goes on: propose the same command again.
+    Unfinished,
+    /// See `SpaceService.CreateSpace`.
+    CreateSpace(v1::CreateSpaceResponse),
+    /// See `SpaceService.DeleteSpace`.
+    DeleteSpace(v1::DeleteSpaceResponse),
+    /// A command of the system: a tenant, a version, an expiry, nothing.
+    Done,
+}
+
+/// The state that a read is of: at least everything up to a log index, at a time of the leader's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadPoint {
+    /// The engine must have applied this index. 0: whatever it has.
+    pub index: u64,
+    /// Memories that expire at or before this time are not seen; microseconds since 1970.
+    pub time_micros: i64,
+}
+
+/// One committed entry of the log.
+#[derive(Clone, Debug)]
+pub struct ApplyEntry {
+    /// Where it stands.
+    pub log_id: LogId,
+    /// What it says.
+    pub body: EntryBody,
+}
+
+/// What an entry says.
+#[derive(Clone, Debug)]
+pub enum EntryBody {
+    /// Nothing: a leader's first entry of its term.
+    Blank,
+    /// A membership, in the raft layer's own encoding.
+    Membership(Bytes),
+    /// A mutation.
+    Command(storage::Command),
+}
+
+/// What has been applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AppliedState {
+    /// The last entry; `None`: none yet.
+    pub log_id: Option<LogId>,
+    /// The last membership and where it was written.
+    pub membership: Option<(LogId, Bytes)>,
+    /// The last stamp, microseconds since 1970.
+    pub stamp_micros: i64,
+    /// Sum over all logical rows: equal on all members that have applied the same entries.
+    pub digest: [u8; 16],
+    /// The replicated cluster version.
+    pub cluster_version: u32,
+}
+
+/// A consistent copy of the store in a directory of its own, which [`crate::Engine::open`] opens.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// What the copy has applied, read from inside the copy.
+    pub applied: AppliedState,
+    /// Its files, relative to its directory, with their sizes in bytes; sorted by name.
+    pub files: Vec<(PathBuf, u64)>,
+}
