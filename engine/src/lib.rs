@@ -1,5 +1,8 @@
 //! cairn-engine
 
+pub mod crypto;
+pub mod keyring;
+
 mod error;
 mod options;
 mod position;

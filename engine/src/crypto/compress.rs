@@ -1,0 +1,93 @@
+//! zstd before sealing.
+//!
+//! Plaintext of a compressed value:
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 4 | length of the unpacked value in bytes, u32 little-endian |
+//! | 4 | rest | one zstd frame |
+//!
+//! Contexts are kept per thread, since making one costs more than compressing a record. The length of a sealed value
+//! tells an onlooker how well it compressed; records are sealed one by one with nothing of another tenant's in them, so
+//! this says nothing about anyone else's data.
+
+use std::cell::RefCell;
+
+use zeroize::Zeroize;
+use zstd::bulk::{Compressor, Decompressor};
+
+use super::CryptoError;
+
+/// Fastest level that still shrinks text well; records are small and written once.
+const LEVEL: i32 = 1;
+/// Below this, a zstd frame's own header eats what could be saved.
+const WORTH_TRYING_LEN: usize = 64;
+/// Scratch space that a thread keeps between values; a larger one is given back at once.
+const SCRATCH_KEPT_LEN: usize = 256 << 10;
+const LEN_FIELD: usize = 4;
+
+struct Workspace {
+    compressor: Option<Compressor<'static>>,
+    decompressor: Option<Decompressor<'static>>,
+    scratch: Vec<u8>,
+}
+
+impl Workspace {
+    /// Wipes the scratch space, so that no plaintext outlives the call that brought it.
+    fn wipe(&mut self) {
+        self.scratch.as_mut_slice().zeroize();
+        self.scratch.clear();
+        if self.scratch.capacity() > SCRATCH_KEPT_LEN {
+            self.scratch = Vec::new();
+        }
+    }
+}
+
+thread_local! {
+    static WORKSPACE: RefCell<Workspace> =
+        const { RefCell::new(Workspace { compressor: None, decompressor: None, scratch: Vec::new() }) };
+}
+
+/// Compresses `plain` and hands `Some(compressed)` to `then`, or `None` where that would not be smaller.
+pub(super) fn with_compressed<T>(plain: &[u8], then: impl FnOnce(Option<&[u8]>) -> T) -> Result<T, CryptoError> {
+    if plain.len() < WORTH_TRYING_LEN {
+        return Ok(then(None));
+    }
+    let Ok(plain_len) = u32::try_from(plain.len()) else { return Ok(then(None)) };
+    WORKSPACE.with_borrow_mut(|workspace| {
+        // A frame that does not fit below the plaintext's own length is of no use, and zstd stops early.
+        workspace.scratch.resize(plain.len(), 0);
+        workspace.scratch[..LEN_FIELD].copy_from_slice(&plain_len.to_le_bytes());
+        let compressor = match &mut workspace.compressor {
+            Some(compressor) => compressor,
+            none => none.insert(Compressor::new(LEVEL).map_err(CryptoError::Compression)?),
+        };
+        let written = compressor.compress_to_buffer(plain, &mut workspace.scratch[LEN_FIELD..]);
+        let result = then(written.ok().map(|frame_len| &workspace.scratch[..LEN_FIELD + frame_len]));
+        workspace.wipe();
+        Ok(result)
+    })
+}
+
+/// Unpacks what [`with_compressed`] made, never into more than `len_max` bytes.
+pub(super) fn decompress(packed: &[u8], len_max: usize) -> Result<Vec<u8>, CryptoError> {
+    let (len_field, frame) = packed
+        .split_first_chunk::<LEN_FIELD>()
+        .ok_or(CryptoError::Malformed("no length before the compressed data"))?;
+    let len = u32::from_le_bytes(*len_field) as usize;
+    if len > len_max {
+        return Err(CryptoError::TooLong { len, max: len_max });
+    }
+    WORKSPACE.with_borrow_mut(|workspace| {
+        let decompressor = match &mut workspace.decompressor {
+            Some(decompressor) => decompressor,
+            none => none.insert(Decompressor::new().map_err(CryptoError::Compression)?),
+        };
+        let mut plain = Vec::with_capacity(len);
+        let written = decompressor.decompress_to_buffer(frame, &mut plain).map_err(CryptoError::Compression)?;
+        if written != len {
+            return Err(CryptoError::Malformed("the compressed data has another length than it says"));
+        }
+        Ok(plain)
+    })
+}
