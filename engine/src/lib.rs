@@ -1,12 +1,30 @@
-//! cairn-engine
+//! A complete single-node memory database: encrypted RocksDB beside an in-memory index. Synchronous; no Raft, no network,
+//! no clock of its own.
+//!
+//! ```text
+//!  WriteRequest ──prepare──▶ Command ──(the log of whoever embeds)──▶ ApplyEntry ──apply──▶ Outcome ──respond──▶ WriteResponse
+//!                  limits,    sealed                                                 │
+//!                  ids                                                               ▼
+//!  read request ─────────────────────────────reads───────────────────────▶ store (RocksDB) + partitions (index)
+//! ```
+//!
+//! [`Engine::apply`] is the only place where a command becomes state: a function of the commands and the logical state,
+//! with no clock and no randomness, so that replicas that apply the same log are equal, which [`AppliedState::digest`]
+//! shows.
 
+mod api;
 pub mod crypto;
-pub mod keyring;
-
+mod engine;
 mod error;
+pub mod keyring;
 mod options;
 mod position;
 
+
+pub use api::{
+    AppliedState, ApplyEntry, Checkpoint, EntryBody, Principal, ReadPoint, WriteRequest, WriteResponse,
+};
+pub use engine::{Engine, SUPPORTED_CLUSTER_VERSION};
 pub use error::{Error, ErrorKind, Result, Violation};
 pub use options::{Limits, Options};
 pub use position::{GroupId, LogId, Position};
