@@ -1,0 +1,28 @@
+# Everything a developer or an operator of one machine runs. Each command sets itself up; see scripts/setup.sh.
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check fix proto-image bench
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## Build and start one durable node in ./data, on loopback
+	@scripts/run.sh
+
+demo: ## The show: three nodes, real memories, the leader killed in mid-write; KEEP=1 leaves it running
+	@scripts/demo.sh
+
+test: ## Every test of the workspace
+	@scripts/test.sh
+
+check: ## Every check that changes nothing: formatting, lints, dependencies, house rules, the public API
+	@scripts/check.sh
+
+fix: ## Mend what can be mended without thinking: formatting and the lints that mend themselves
+	@scripts/fix.sh
+
+proto-image: ## Take the public API as it is now as the one that must stay compatible
+	@scripts/proto_image.sh
+
+bench: ## The benches
+	@scripts/bench.sh

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Runs every check that changes nothing, the quick ones first. `make fix` mends what can be mended by itself.
+
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+scripts/setup.sh check
+source scripts/tools.sh
+
+step() {
+  say "== $1"
+  shift
+  "$@" || die "'$*' failed"
+}
+
+step "formatting" cargo fmt --all --check
+step "public API: rules" buf lint
+step "public API: compatible with proto/cairn.image.binpb" buf breaking --against proto/cairn.image.binpb
+step "lock file" cargo fetch --locked --quiet
+step "dependencies: bans, licences, sources" cargo_deny --offline --locked check bans licenses sources
+step "lints" cargo clippy --release --locked --workspace --all-targets -- -D warnings
+step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps --quiet
+step "house rules" cargo test --release --locked --package cairn-tests --test tidy
+say "check: ok"

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Mends formatting and the lints that can mend themselves.
+
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+scripts/setup.sh check
+source scripts/tools.sh
+cargo clippy --release --workspace --all-targets --fix --allow-dirty --allow-staged
+cargo fmt --all
+buf format --write
