@@ -1,1 +1,2 @@
 //! cairn-server
+pub mod cli;

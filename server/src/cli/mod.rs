@@ -27,6 +27,9 @@
 
 mod args;
 
+mod input;
+mod json;
+
 use std::process::ExitCode;
 
 pub use args::{ClientOptions, Command};

@@ -1,0 +1,417 @@
+//! [`Space`]: the calls that work on the memories of one space.
+//!
+//! Every call is a builder that is sent by awaiting it.
+
+use std::collections::VecDeque;
+use std::future::IntoFuture;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_proto::v1::memory_service_client::MemoryServiceClient;
+use cairn_proto::v1::space_service_client::SpaceServiceClient;
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+
+use crate::call::{Core, method};
+use crate::client::{call_builder, read_builder, request_id_or_new, write_builder};
+use crate::endpoints::CallKind;
+use crate::error::{Error, Result};
+use crate::proto;
+use crate::results::{self, Added, Consistency, Counted, Deleted, Found, Page, Position, SearchResult, SpaceInfo};
+use crate::{Filter, Memory, Query, Scope};
+
+/// A handle to one space, by name or alias; made by [`Client::space`](crate::Client::space), without a call.
+#[derive(Clone)]
+pub struct Space {
+    core: Arc<Core>,
+    name: String,
+}
+
+impl Space {
+    pub(crate) fn new(core: Arc<Core>, name: String) -> Self {
+        Self { core, name }
+    }
+
+    /// The name or alias that this handle was made with.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Writes one memory; a memory with the same id is replaced.
+    pub fn add(&self, memory: impl Into<Memory>) -> Add {
+        self.add_all([memory.into()])
+    }
+
+    /// Writes 1 to 1,000 memories of at most 3 MiB, all or nothing; see [`batches`](crate::batches) for more.
+    pub fn add_all(&self, memories: impl IntoIterator<Item = Memory>) -> Add {
+        let request = proto::AddMemoriesRequest {
+            space: self.name.clone(),
+            memories: memories.into_iter().map(Into::into).collect(),
+            ..Default::default()
+        };
+        Add { core: self.core.clone(), request, deadline: None }
+    }
+
+    /// Finds the memories nearest to a query.
+    pub fn search(&self, query: impl Into<Query>) -> Search {
+        let request = proto::SearchMemoriesRequest {
+            space: self.name.clone(),
+            query: Some(query.into().into()),
+            ..Default::default()
+        };
+        Search { core: self.core.clone(), request, deadline: None }
+    }
+
+    /// Reads 1 to 1,000 memories by id.
+    pub fn get<T: Into<String>>(&self, ids: impl IntoIterator<Item = T>) -> Get {
+        let ids = ids.into_iter().map(Into::into).collect();
+        let request = proto::GetMemoriesRequest { space: self.name.clone(), ids, ..Default::default() };
+        Get { core: self.core.clone(), request, deadline: None }
+    }
+
+    /// Lists memories in order of time, by default those made last first.
+    pub fn list(&self) -> List {
+        let request = proto::ListMemoriesRequest { space: self.name.clone(), ..Default::default() };
+        List { core: self.core.clone(), request, deadline: None }
+    }
+
+    /// Counts memories.
+    pub fn count(&self) -> Count {
+        let request = proto::CountMemoriesRequest { space: self.name.clone(), ..Default::default() };
+        Count { core: self.core.clone(), request, deadline: None }
+    }
+
+    /// Deletes 1 to 1,000 memories by id; ids that are not there are no error.
+    pub fn delete<T: Into<String>>(&self, ids: impl IntoIterator<Item = T>) -> Delete {
+        let ids = ids.into_iter().map(Into::into).collect();
+        self.delete_target(proto::delete_memories_request::Target::Ids(proto::MemoryIds { ids }))
+    }
+
+    /// Deletes the memories that match both; at least one of both must say something.
+    pub fn delete_matching(&self, scope: Scope, filter: Option<Filter>) -> Delete {
+        let selection =
+            proto::Selection { scope: scope.to_proto(), filter: filter.map(Into::into), all: false };
+        self.delete_target(proto::delete_memories_request::Target::Selection(selection))
+    }
+
+    /// Deletes every memory of the space; the space stays.
+    pub fn delete_everything(&self) -> Delete {
+        let selection = proto::Selection { scope: None, filter: None, all: true };
+        self.delete_target(proto::delete_memories_request::Target::Selection(selection))
+    }
+
+    fn delete_target(&self, target: proto::delete_memories_request::Target) -> Delete {
+        let request =
+            proto::DeleteMemoriesRequest { space: self.name.clone(), target: Some(target), ..Default::default() };
+        Delete { core: self.core.clone(), request, deadline: None }
+    }
+
+    /// Reads the space itself and what is in it.
+    pub fn info(&self) -> Info {
+        let request = proto::GetSpaceRequest { name: self.name.clone(), ..Default::default() };
+        Info { core: self.core.clone(), request, deadline: None }
+    }
+}
+
+call_builder! {
+    /// A write of memories; await it.
+    Add(proto::AddMemoriesRequest) -> Added
+}
+write_builder!(Add);
+
+impl Add {
+    /// Fails with `AlreadyExists` where an id is there already, instead of replacing the memory.
+    #[must_use]
+    pub fn insert_only(mut self) -> Self {
+        self.request.write_mode = proto::WriteMode::Insert.into();
+        self
+    }
+
+    /// Who is writing, for the history.
+    #[must_use]
+    pub fn actor(mut self, actor: impl Into<String>) -> Self {
+        self.request.actor = actor.into();
+        self
+    }
+
+    /// Why, for the history.
+    #[must_use]
+    pub fn reason(mut self, reason: impl Into<String>) -> Self {
+        self.request.reason = reason.into();
+        self
+    }
+
+    async fn send(mut self) -> Result<Added> {
+        request_id_or_new(&mut self.request.request_id);
+        let sent = self.request.memories.len();
+        let send = method!(MemoryServiceClient, add_memories);
+        let answer = self.core.call(CallKind::Write, self.deadline, self.request, send).await?;
+        Added::from_proto(answer, sent)
+    }
+}
+
+call_builder! {
+    /// A search; await it.
+    Search(proto::SearchMemoriesRequest) -> SearchResult
+}
+read_builder!(Search);
+
+impl Search {
+    /// Only memories of this scope.
+    #[must_use]
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.request.scope = scope.to_proto();
+        self
+    }
+
+    /// Only memories that match.
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.request.filter = Some(filter.into());
+        self
+    }
+
+    /// At most this many hits, 1 to 1,000; 10 where it is not said.
+    #[must_use]
+    pub fn limit(mut self, limit: u32) -> Self {
+        self.request.limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        self
+    }
+
+    /// Leaves out hits with a lower score.
+    #[must_use]
+    pub fn min_score(mut self, score: f32) -> Self {
+        self.request.min_score = Some(score);
+        self
+    }
+
+    /// Compares with every match, so that nothing is missed.
+    #[must_use]
+    pub fn exact(mut self, exact: bool) -> Self {
+        self.request.params.get_or_insert_default().exact = exact;
+        self
+    }
+
+    /// How many candidates the index keeps, at most 10,000; 0: enough for recall@10 of 0.97.
+    #[must_use]
+    pub fn effort(mut self, effort: u32) -> Self {
+        self.request.params.get_or_insert_default().effort = effort;
+        self
+    }
+
+    /// Returns the vectors too.
+    #[must_use]
+    pub fn include_vectors(mut self, include: bool) -> Self {
+        self.request.include_vectors = include;
+        self
+    }
+
+    /// Returns how the search was carried out.
+    #[must_use]
+    pub fn explain(mut self, explain: bool) -> Self {
+        self.request.explain = explain;
+        self
+    }
+
+    async fn send(self) -> Result<SearchResult> {
+        let send = method!(MemoryServiceClient, search_memories);
+        let answer = self.core.call(CallKind::Read, self.deadline, self.request, send).await?;
+        SearchResult::from_proto(answer)
+    }
+}
+
+call_builder! {
+    /// A read by ids; await it.
+    Get(proto::GetMemoriesRequest) -> Found
+}
+read_builder!(Get);
+
+impl Get {
+    /// Returns the vectors too.
+    #[must_use]
+    pub fn include_vectors(mut self, include: bool) -> Self {
+        self.request.include_vectors = include;
+        self
+    }
+
+    async fn send(self) -> Result<Found> {
+        let send = method!(MemoryServiceClient, get_memories);
+        let answer = self.core.call(CallKind::Read, self.deadline, self.request, send).await?;
+        Ok(Found {
+            memories: results::memories(answer.memories),
+            missing_ids: answer.missing_ids,
+            position: answer.position.into(),
+        })
+    }
+}
+
+/// The order of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// Made last comes first.
+    #[default]
+    CreatedDescending,
+    /// Made first comes first.
+    Created,
+    /// Written last comes first.
+    UpdatedDescending,
+    /// Written first comes first.
+    Updated,
+}
+
+call_builder! {
+    /// A list: await it for one page, or turn it into a [`stream`](List::stream) of all memories.
+    List(proto::ListMemoriesRequest) -> Page
+}
+read_builder!(List);
+
+impl List {
+    /// Only memories of this scope.
+    #[must_use]
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.request.scope = scope.to_proto();
+        self
+    }
+
+    /// Only memories that match.
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.request.filter = Some(filter.into());
+        self
+    }
+
+    /// The order.
+    #[must_use]
+    pub fn order(mut self, order: Order) -> Self {
+        self.request.order_by = match order {
+            Order::CreatedDescending => "created_at desc",
+            Order::Created => "created_at",
+            Order::UpdatedDescending => "updated_at desc",
+            Order::Updated => "updated_at",
+        }
+        .to_owned();
+        self
+    }
+
+    /// Memories a page, 1 to 1,000; 50 where it is not said.
+    #[must_use]
+    pub fn page_size(mut self, size: u32) -> Self {
+        self.request.page_size = i32::try_from(size).unwrap_or(i32::MAX);
+        self
+    }
+
+    /// Goes on where an earlier page of the same list ended.
+    #[must_use]
+    pub fn page_token(mut self, token: impl Into<String>) -> Self {
+        self.request.page_token = token.into();
+        self
+    }
+
+    /// Returns the vectors too.
+    #[must_use]
+    pub fn include_vectors(mut self, include: bool) -> Self {
+        self.request.include_vectors = include;
+        self
+    }
+
+    /// All memories, page by page; the deadline holds for each page. The stream ends after the first error.
+    pub fn stream(self) -> BoxStream<'static, Result<Memory>> {
+        self.pages()
+            .map_ok(|page| stream::iter(VecDeque::from(page.memories).into_iter().map(Ok)))
+            .try_flatten()
+            .boxed()
+    }
+
+    /// All pages. The stream ends after the first error.
+    pub fn pages(self) -> BoxStream<'static, Result<Page>> {
+        stream::try_unfold(Some(self), |list| async move {
+            let Some(list) = list else { return Ok(None) };
+            let mut next = list.clone();
+            let page = list.send().await?;
+            let next = match &page.next_page_token {
+                // A server that repeats a token would keep its caller for ever.
+                Some(token) if *token == next.request.page_token => {
+                    return Err(Error::malformed("a new page token"));
+                }
+                Some(token) => {
+                    next.request.page_token.clone_from(token);
+                    Some(next)
+                }
+                None => None,
+            };
+            Ok(Some((page, next)))
+        })
+        .boxed()
+    }
+
+    async fn send(self) -> Result<Page> {
+        let send = method!(MemoryServiceClient, list_memories);
+        let answer = self.core.call(CallKind::Read, self.deadline, self.request, send).await?;
+        Ok(Page {
+            memories: results::memories(answer.memories),
+            next_page_token: results::next_page(answer.next_page_token),
+            position: answer.position.into(),
+        })
+    }
+}
+
+call_builder! {
+    /// A count; await it.
+    Count(proto::CountMemoriesRequest) -> Counted
+}
+read_builder!(Count);
+
+impl Count {
+    /// Only memories of this scope.
+    #[must_use]
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.request.scope = scope.to_proto();
+        self
+    }
+
+    /// Only memories that match.
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.request.filter = Some(filter.into());
+        self
+    }
+
+    async fn send(self) -> Result<Counted> {
+        let send = method!(MemoryServiceClient, count_memories);
+        let answer = self.core.call(CallKind::Read, self.deadline, self.request, send).await?;
+        Ok(Counted { count: answer.count, position: answer.position.into() })
+    }
+}
+
+call_builder! {
+    /// A delete; await it.
+    Delete(proto::DeleteMemoriesRequest) -> Deleted
+}
+write_builder!(Delete);
+
+impl Delete {
+    async fn send(mut self) -> Result<Deleted> {
+        request_id_or_new(&mut self.request.request_id);
+        let send = method!(MemoryServiceClient, delete_memories);
+        let answer = self.core.call(CallKind::Write, self.deadline, self.request, send).await?;
+        Ok(Deleted { count: answer.deleted_count, position: answer.position.into() })
+    }
+}
+
+call_builder! {
+    /// A read of a space itself; await it.
+    Info(proto::GetSpaceRequest) -> SpaceInfo
+}
+read_builder!(Info);
+
+impl Info {
+    async fn send(self) -> Result<SpaceInfo> {
+        let send = method!(SpaceServiceClient, get_space);
+        let answer = self.core.call(CallKind::Read, self.deadline, self.request, send).await?;
+        Ok(SpaceInfo {
+            space: answer.space.ok_or_else(|| Error::malformed("the space"))?,
+            statistics: answer.statistics.unwrap_or_default(),
+            position: answer.position.into(),
+        })
+    }
+}
