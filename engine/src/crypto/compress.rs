@@ -13,7 +13,6 @@
 
 use std::cell::RefCell;
 
-use zeroize::Zeroize;
 use zstd::bulk::{Compressor, Decompressor};
 
 use super::CryptoError;
@@ -33,11 +32,12 @@ struct Workspace {
 }
 
 impl Workspace {
-    /// Wipes the scratch space, so that no plaintext outlives the call that brought it.
-    fn wipe(&mut self) {
-        self.scratch.as_mut_slice().zeroize();
-        self.scratch.clear();
-        if self.scratch.capacity() > SCRATCH_KEPT_LEN {
+    /// Wipes what was used of the scratch space, so that no plaintext outlives the call that brought it.
+    fn wipe(&mut self, used: usize) {
+        // A plain fill: the space stays reachable, so the stores cannot be optimised away, and `zeroize` would write
+        // byte by byte.
+        self.scratch[..used].fill(0);
+        if self.scratch.len() > SCRATCH_KEPT_LEN {
             self.scratch = Vec::new();
         }
     }
@@ -55,16 +55,18 @@ pub(super) fn with_compressed<T>(plain: &[u8], then: impl FnOnce(Option<&[u8]>) 
     }
     let Ok(plain_len) = u32::try_from(plain.len()) else { return Ok(then(None)) };
     WORKSPACE.with_borrow_mut(|workspace| {
-        // A frame that does not fit below the plaintext's own length is of no use, and zstd stops early.
-        workspace.scratch.resize(plain.len(), 0);
-        workspace.scratch[..LEN_FIELD].copy_from_slice(&plain_len.to_le_bytes());
         let compressor = match &mut workspace.compressor {
             Some(compressor) => compressor,
             none => none.insert(Compressor::new(LEVEL).map_err(CryptoError::Compression)?),
         };
-        let written = compressor.compress_to_buffer(plain, &mut workspace.scratch[LEN_FIELD..]);
+        if workspace.scratch.len() < plain.len() {
+            workspace.scratch.resize(plain.len(), 0);
+        }
+        workspace.scratch[..LEN_FIELD].copy_from_slice(&plain_len.to_le_bytes());
+        // Room for a result that is smaller than the plaintext and no more: where it does not fit, zstd stops early.
+        let written = compressor.compress_to_buffer(plain, &mut workspace.scratch[LEN_FIELD..plain.len() - 1]);
         let result = then(written.ok().map(|frame_len| &workspace.scratch[..LEN_FIELD + frame_len]));
-        workspace.wipe();
+        workspace.wipe(plain.len());
         Ok(result)
     })
 }

@@ -151,6 +151,7 @@ pub struct FrameSealer {
 impl FrameSealer {
     /// Prepares to write the file `file_id` of cluster `origin`. Takes the key, so that no second sealer can exist.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "a key that was handed over cannot prepare a second sealer")]
     pub fn new(key: FileKey, origin: ClusterId, file_id: u64) -> FrameSealer {
         FrameSealer { opener: FrameOpener::prepare(&key.0, origin, file_id), next: 0 }
     }

@@ -11,7 +11,7 @@ pub(crate) const KEY_LEN: usize = 32;
 
 /// 32 secret bytes. They live on the heap, so that moving the owner leaves no copy behind, are wiped on drop, and
 /// neither print nor compare in variable time.
-#[derive(Clone, ZeroizeOnDrop)]
+#[derive(Clone)]
 pub(crate) struct SecretKey(Box<[u8; KEY_LEN]>);
 
 impl SecretKey {
@@ -61,8 +61,10 @@ impl fmt::Debug for SecretKey {
     }
 }
 
-impl Zeroize for SecretKey {
-    fn zeroize(&mut self) {
+impl Drop for SecretKey {
+    fn drop(&mut self) {
         self.0.zeroize();
     }
 }
+
+impl ZeroizeOnDrop for SecretKey {}

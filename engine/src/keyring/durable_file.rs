@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use super::KeyringError;
 
 /// A step of writing a file; tests stop after each of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     /// The temporary file has its name and no bytes.
     Created,
@@ -143,4 +143,21 @@ fn temporary(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     PathBuf::from(name)
+}
+
+/// [`replace`], cut off by a crash after `crash`.
+#[cfg(test)]
+pub(super) fn replace_until(path: &Path, bytes: &[u8], crash: Step) -> Result<(), KeyringError> {
+    write(path, bytes, Mode::Replace, &mut crash_after(crash))
+}
+
+/// [`create_new`], cut off by a crash after `crash`.
+#[cfg(test)]
+pub(super) fn create_until(path: &Path, bytes: &[u8], crash: Step) -> Result<(), KeyringError> {
+    write(path, bytes, Mode::Create, &mut crash_after(crash))
+}
+
+#[cfg(test)]
+fn crash_after(crash: Step) -> impl FnMut(Step) -> io::Result<()> {
+    move |step| if step == crash { Err(io::Error::other("crashed by the test")) } else { Ok(()) }
 }

@@ -179,14 +179,13 @@ impl Keyring {
     /// [`KeyringError::Refused`] when the tenant has no keys.
     pub fn rotated_tenant_keys(&self, tenant: TenantId) -> Result<WrappedTenantKeys, KeyringError> {
         let state = self.state.read();
-        let Some(Tenant::Live { wrapped, keys }) = state.tenants.get(&tenant) else {
-            return Err(KeyringError::Refused { tenant, what: "it has no keys that could be rotated" });
+        let newest = match state.tenants.get(&tenant) {
+            Some(Tenant::Live { wrapped, .. }) => wrapped.last(),
+            _ => None,
         };
-        let Some(newest) = wrapped.last() else {
-            return Err(KeyringError::Refused { tenant, what: "it has no keys that could be rotated" });
-        };
+        let newest = newest.ok_or(KeyringError::Refused { tenant, what: "it has no keys that could be rotated" })?;
         let lookup_key = state.keks.unwrap(self.cluster_id, newest)?.lookup_key;
-        state.keks.new_tenant_keys(self.cluster_id, tenant, KeyId(keys.key_id().0 + 1), &lookup_key)
+        state.keks.new_tenant_keys(self.cluster_id, tenant, KeyId(newest.data_key_version + 1), &lookup_key)
     }
 
     /// Installs wrapped keys durably: the file is replaced and synced before this returns. Doing it again with the same
