@@ -64,8 +64,7 @@ mod tests {
     #[test]
     fn a_memory_that_is_too_large_stands_alone() {
         let huge = Memory::new("x".repeat(BATCH_BYTES_MAX));
-        let sizes: Vec<usize> =
-            batches(["a".into(), huge, "b".into()]).map(|batch| batch.len()).collect();
+        let sizes: Vec<usize> = batches(["a".into(), huge, "b".into()]).map(|batch| batch.len()).collect();
         assert_eq!(sizes, [1, 1, 1]);
     }
 

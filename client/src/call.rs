@@ -35,8 +35,7 @@ macro_rules! method {
     ($client:ident, $method:ident) => {
         |route: $crate::call::Route, request| -> $crate::call::Sent<_> {
             Box::pin(async move {
-                let mut client =
-                    $client::new(route.channel).max_decoding_message_size(route.response_bytes_max);
+                let mut client = $client::new(route.channel).max_decoding_message_size(route.response_bytes_max);
                 client.$method(request).await
             })
         }
@@ -58,6 +57,7 @@ impl Core {
         let deadline = deadline.unwrap_or(self.deadline);
         let started = Instant::now();
         let mut attempts = 0;
+        let mut unreachable = 0;
         loop {
             attempts += 1;
             let remaining = deadline.saturating_sub(started.elapsed());
@@ -67,6 +67,10 @@ impl Core {
                 Err(error) => error.at(self.endpoints.address(node), attempts),
             };
             self.learn(node, &error);
+            unreachable = if error.is_transport() { unreachable + 1 } else { 0 };
+            if self.retry.gives_up(unreachable, self.endpoints.len()) {
+                return Err(error);
+            }
             let remaining = deadline.saturating_sub(started.elapsed());
             match self.retry.next_wait(&error, attempts, remaining, rand::random()) {
                 Some(wait) => tokio::time::sleep(wait).await,
@@ -86,8 +90,7 @@ impl Core {
         let mut request = tonic::Request::new(message);
         // The server is told as well, so that it does not work for nobody.
         request.set_timeout(timeout);
-        let route =
-            Route { channel: self.endpoints.channel(node), response_bytes_max: self.response_bytes_max };
+        let route = Route { channel: self.endpoints.channel(node), response_bytes_max: self.response_bytes_max };
         let Ok(result) = tokio::time::timeout(timeout, send(route, request)).await else {
             return Err(timed_out(timeout));
         };

@@ -74,12 +74,8 @@ impl ClientBuilder {
         if self.deadline.is_zero() {
             return Err(Error::configuration("a deadline must be longer than zero"));
         }
-        let core = Core {
-            endpoints,
-            retry: self.retry,
-            deadline: self.deadline,
-            response_bytes_max: self.response_bytes_max,
-        };
+        let core =
+            Core { endpoints, retry: self.retry, deadline: self.deadline, response_bytes_max: self.response_bytes_max };
         Ok(Client { core: Arc::new(core) })
     }
 }

@@ -251,10 +251,7 @@ mod tests {
         let three = field("a").exists() & field("b").exists() & field("c").exists();
         assert_eq!(three, Filter::all([field("a").exists(), field("b").exists(), field("c").exists()]));
         let mixed = field("a").exists() | (field("b").exists() & field("c").exists());
-        assert_eq!(
-            mixed,
-            Filter::any([field("a").exists(), Filter::all([field("b").exists(), field("c").exists()])])
-        );
+        assert_eq!(mixed, Filter::any([field("a").exists(), Filter::all([field("b").exists(), field("c").exists()])]));
     }
 
     #[test]

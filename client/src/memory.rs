@@ -231,8 +231,8 @@ impl Scope {
     }
 
     /// The wire form; none where no value is set.
-    pub(crate) fn to_proto(&self) -> Option<proto::Scope> {
-        (!self.is_empty()).then(|| self.clone().into())
+    pub(crate) fn into_proto(self) -> Option<proto::Scope> {
+        (!self.is_empty()).then(|| self.into())
     }
 }
 
@@ -271,7 +271,7 @@ impl From<Memory> for proto::Memory {
         use proto::memory::Expiry as Wire;
         Self {
             id: memory.id,
-            scope: memory.scope.to_proto(),
+            scope: memory.scope.into_proto(),
             kind: memory.kind,
             content: memory.content,
             metadata: to_proto_entries(memory.metadata),
@@ -315,9 +315,7 @@ impl From<proto::Memory> for Memory {
 
 fn dense(vector: proto::Vector) -> Option<Vector> {
     match vector.data {
-        Some(proto::vector::Data::Dense(dense)) => {
-            Some(Vector { embedding: vector.embedding, values: dense.values })
-        }
+        Some(proto::vector::Data::Dense(dense)) => Some(Vector { embedding: vector.embedding, values: dense.values }),
         _ => None,
     }
 }

@@ -15,6 +15,9 @@ pub struct RetryPolicy {
     pub backoff_max: Duration,
     /// By how much the upper end grows with each failure; at least 1.
     pub multiplier: f64,
+    /// Tries in a row without any connection after which a call gives up before its deadline, though not before it has
+    /// tried every endpoint. Large for services, which wait for a restart; small for people, who would rather know.
+    pub unreachable_max: u32,
 }
 
 impl Default for RetryPolicy {
@@ -25,6 +28,7 @@ impl Default for RetryPolicy {
             backoff_initial: Duration::from_millis(50),
             backoff_max: Duration::from_secs(1),
             multiplier: 2.0,
+            unreachable_max: u32::MAX,
         }
     }
 }
@@ -53,6 +57,12 @@ impl RetryPolicy {
         // Jitter on top of what the server asks for, so that those it sent away do not return in one moment.
         let wait = error.retry_after().unwrap_or_default() + self.backoff(attempts, random);
         (wait < remaining).then_some(wait)
+    }
+
+    /// Whether nobody seems to be there: `unreachable` tries in a row found no connection.
+    pub(crate) fn gives_up(&self, unreachable: u32, endpoints: usize) -> bool {
+        let every_endpoint = u32::try_from(endpoints).unwrap_or(u32::MAX);
+        unreachable >= self.unreachable_max.max(every_endpoint)
     }
 
     /// How long one try may take. While there is another node to ask, a node that hangs gets half of what is left only.

@@ -89,8 +89,7 @@ impl Space {
 
     /// Deletes the memories that match both; at least one of both must say something.
     pub fn delete_matching(&self, scope: Scope, filter: Option<Filter>) -> Delete {
-        let selection =
-            proto::Selection { scope: scope.to_proto(), filter: filter.map(Into::into), all: false };
+        let selection = proto::Selection { scope: scope.into_proto(), filter: filter.map(Into::into), all: false };
         self.delete_target(proto::delete_memories_request::Target::Selection(selection))
     }
 
@@ -121,21 +120,18 @@ write_builder!(Add);
 
 impl Add {
     /// Fails with `AlreadyExists` where an id is there already, instead of replacing the memory.
-    #[must_use]
     pub fn insert_only(mut self) -> Self {
         self.request.write_mode = proto::WriteMode::Insert.into();
         self
     }
 
     /// Who is writing, for the history.
-    #[must_use]
     pub fn actor(mut self, actor: impl Into<String>) -> Self {
         self.request.actor = actor.into();
         self
     }
 
     /// Why, for the history.
-    #[must_use]
     pub fn reason(mut self, reason: impl Into<String>) -> Self {
         self.request.reason = reason.into();
         self
@@ -158,56 +154,48 @@ read_builder!(Search);
 
 impl Search {
     /// Only memories of this scope.
-    #[must_use]
     pub fn scope(mut self, scope: Scope) -> Self {
-        self.request.scope = scope.to_proto();
+        self.request.scope = scope.into_proto();
         self
     }
 
     /// Only memories that match.
-    #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
         self.request.filter = Some(filter.into());
         self
     }
 
     /// At most this many hits, 1 to 1,000; 10 where it is not said.
-    #[must_use]
     pub fn limit(mut self, limit: u32) -> Self {
         self.request.limit = i32::try_from(limit).unwrap_or(i32::MAX);
         self
     }
 
     /// Leaves out hits with a lower score.
-    #[must_use]
     pub fn min_score(mut self, score: f32) -> Self {
         self.request.min_score = Some(score);
         self
     }
 
     /// Compares with every match, so that nothing is missed.
-    #[must_use]
     pub fn exact(mut self, exact: bool) -> Self {
         self.request.params.get_or_insert_default().exact = exact;
         self
     }
 
     /// How many candidates the index keeps, at most 10,000; 0: enough for recall@10 of 0.97.
-    #[must_use]
     pub fn effort(mut self, effort: u32) -> Self {
         self.request.params.get_or_insert_default().effort = effort;
         self
     }
 
     /// Returns the vectors too.
-    #[must_use]
     pub fn include_vectors(mut self, include: bool) -> Self {
         self.request.include_vectors = include;
         self
     }
 
     /// Returns how the search was carried out.
-    #[must_use]
     pub fn explain(mut self, explain: bool) -> Self {
         self.request.explain = explain;
         self
@@ -228,7 +216,6 @@ read_builder!(Get);
 
 impl Get {
     /// Returns the vectors too.
-    #[must_use]
     pub fn include_vectors(mut self, include: bool) -> Self {
         self.request.include_vectors = include;
         self
@@ -267,21 +254,18 @@ read_builder!(List);
 
 impl List {
     /// Only memories of this scope.
-    #[must_use]
     pub fn scope(mut self, scope: Scope) -> Self {
-        self.request.scope = scope.to_proto();
+        self.request.scope = scope.into_proto();
         self
     }
 
     /// Only memories that match.
-    #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
         self.request.filter = Some(filter.into());
         self
     }
 
     /// The order.
-    #[must_use]
     pub fn order(mut self, order: Order) -> Self {
         self.request.order_by = match order {
             Order::CreatedDescending => "created_at desc",
@@ -294,21 +278,18 @@ impl List {
     }
 
     /// Memories a page, 1 to 1,000; 50 where it is not said.
-    #[must_use]
     pub fn page_size(mut self, size: u32) -> Self {
         self.request.page_size = i32::try_from(size).unwrap_or(i32::MAX);
         self
     }
 
     /// Goes on where an earlier page of the same list ended.
-    #[must_use]
     pub fn page_token(mut self, token: impl Into<String>) -> Self {
         self.request.page_token = token.into();
         self
     }
 
     /// Returns the vectors too.
-    #[must_use]
     pub fn include_vectors(mut self, include: bool) -> Self {
         self.request.include_vectors = include;
         self
@@ -363,14 +344,12 @@ read_builder!(Count);
 
 impl Count {
     /// Only memories of this scope.
-    #[must_use]
     pub fn scope(mut self, scope: Scope) -> Self {
-        self.request.scope = scope.to_proto();
+        self.request.scope = scope.into_proto();
         self
     }
 
     /// Only memories that match.
-    #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
         self.request.filter = Some(filter.into());
         self

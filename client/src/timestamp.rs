@@ -79,8 +79,7 @@ impl FromStr for Timestamp {
     type Err = ParseTimestampError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let time: prost_types::Timestamp =
-            text.parse().map_err(|_| ParseTimestampError { text: text.to_owned() })?;
+        let time: prost_types::Timestamp = text.parse().map_err(|_| ParseTimestampError { text: text.to_owned() })?;
         Ok(time.into())
     }
 }
