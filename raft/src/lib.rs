@@ -1,8 +1,37 @@
-//! cairn-raft: replication. A write-ahead log, openraft's adapters, the peer network, snapshot transfer and membership
-//! around `cairn_engine::Engine`.
+//! Replication: a write-ahead log, openraft's adapters, the peer network, snapshots by files and membership around
+//! [`cairn_engine::Engine`].
+//!
+//! ```text
+//!   server --propose, read_point--> node --> openraft --> log store --> WAL
+//!                                     |          |'-----> state machine --> engine
+//!                                     '--------->network<--> peers
+//! ```
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`node`] | [`Node`]: start, propose, read points, status, stop |
 //! | [`types`] | openraft's type configuration and its protobuf forms |
+//! | `state_machine` | committed entries to the engine, on a thread of its own; generations |
+//! | `snapshot` | snapshots as files: taking, sending, receiving; when to purge the log |
+//! | `network` | the peers' calls, one connection per sort of traffic |
+//! | `identity` | whose data directory this is |
+//! | `clock` | the leader's stamps |
+//!
+//! openraft's types stay inside this crate.
 
+mod clock;
+mod config;
+mod error;
+mod files;
+mod identity;
+mod memory_log;
+mod network;
+pub mod node;
+mod snapshot;
+mod state_machine;
 pub mod types;
+
+pub use config::{Limits, NodeConfig, Peer, Timing};
+pub use error::{MembershipError, ProposeError, ReadError, StartError};
+pub use node::{Applied, Node, NodeStatus, ReadLevel};
+pub use state_machine::Generation;

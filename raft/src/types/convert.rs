@@ -93,10 +93,8 @@ pub fn membership_from_proto(membership: &LogMembership) -> Result<Membership, C
         .members
         .iter()
         .map(|member| {
-            let node = PeerNode {
-                peer_address: member.peer_address.clone(),
-                client_address: member.client_address.clone(),
-            };
+            let node =
+                PeerNode { peer_address: member.peer_address.clone(), client_address: member.client_address.clone() };
             (member.node_id, node)
         })
         .collect();

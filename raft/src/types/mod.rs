@@ -21,6 +21,8 @@ use std::fmt;
 
 use bytes::Bytes;
 use cairn_proto::storage;
+use openraft::RaftTypeConfig;
+use openraft::vote::RaftLeaderId;
 use prost::Message;
 
 pub use convert::{
@@ -33,14 +35,31 @@ pub use convert::{
 /// The one Raft group of today. Every peer message, WAL frame and position names it.
 pub const GROUP: u32 = 0;
 
-openraft::declare_raft_types!(
-    /// openraft, instantiated for Cairn.
-    pub TypeConfig:
-        D = LogCommand,
-        R = Response,
-        NodeId = u64,
-        Node = PeerNode,
-);
+/// openraft, instantiated for Cairn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TypeConfig;
+
+impl RaftTypeConfig for TypeConfig {
+    type D = LogCommand;
+    type R = Response;
+    type NodeId = u64;
+    type Node = PeerNode;
+    type Term = u64;
+    type LeaderId = openraft::impls::leader_id_adv::LeaderId<u64, u64>;
+    type Vote = openraft::impls::Vote<Self::LeaderId>;
+    type Payload = openraft::EntryPayload<LogCommand, u64, PeerNode>;
+    type Entry = openraft::Entry<<Self::LeaderId as RaftLeaderId>::Committed, Self::Payload>;
+    type Responder<T>
+        = openraft::impls::OneshotResponder<Self, T>
+    where
+        T: Send + 'static;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: Send + 'static;
+    type AsyncRuntime = openraft::TokioRuntime;
+    type ErrorSource = openraft::impls::BoxedErrorSource;
+}
 
 /// Who proposed an entry, and where it lies in the log.
 pub type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
@@ -113,4 +132,4 @@ impl fmt::Display for LogCommand {
 
 /// What applying an entry has brought about; `None` for entries that are no commands.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Response(pub Option<()>);
+pub struct Response(pub Option<storage::Outcome>);

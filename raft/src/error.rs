@@ -1,0 +1,167 @@
+//! What can go wrong, said so that the caller knows what to do.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why a node does not start. Every message is one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration contradicts itself.
+    #[error("{0}")]
+    Config(String),
+    /// Another process lives in the data directory.
+    #[error("{path} is in use by another process: stop it, or give this node a data directory of its own")]
+    Locked {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// The data directory is not this node's.
+    #[error("{path} {reason}")]
+    ForeignDirectory {
+        /// The data directory.
+        path: PathBuf,
+        /// What it is instead, and what to do.
+        reason: String,
+    },
+    /// The data directory was written by a newer version.
+    #[error(
+        "{path} was written by a newer version of Cairn (format {found}, this one reads up to {supported}): start that version"
+    )]
+    NewerDirectory {
+        /// The file that says so.
+        path: PathBuf,
+        /// Its format.
+        found: u8,
+        /// The newest format that this version reads.
+        supported: u8,
+    },
+    /// A file that must be whole is not.
+    #[error("{path} is damaged ({reason}): replace this node by one with a new id, or restore the file from a backup")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The root key does not open the keyring, or cannot be used.
+    #[error("{0}")]
+    Key(String),
+    /// The id has been used with another disk.
+    #[error(
+        "node id {node_id} is known to peer {peer_id} with another data directory: start it with that directory, \
+         or add a node under an id that was never used"
+    )]
+    IdInUse {
+        /// The id.
+        node_id: u64,
+        /// Who knows it.
+        peer_id: u64,
+    },
+    /// Peers belong to different clusters.
+    #[error("{0}")]
+    ForeignCluster(String),
+    /// The log cannot be opened.
+    #[error("the log cannot be opened: {0}")]
+    Log(String),
+    /// The engine cannot be opened.
+    #[error("the store cannot be opened: {0}")]
+    Engine(String),
+    /// The file system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The replication core did not start.
+    #[error("replication did not start: {0}")]
+    Raft(String),
+    /// The caller gave up before the cluster was formed.
+    #[error("stopped before the cluster was formed")]
+    Stopped,
+}
+
+impl StartError {
+    /// An I/O error at `path`.
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+}
+
+/// Why a command was not applied, as far as the caller can know.
+#[derive(Debug, thiserror::Error)]
+pub enum ProposeError {
+    /// Too much is under way; nothing was done.
+    #[error("too many writes are under way: try again in {} ms", retry_after.as_millis())]
+    Overloaded {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// No leader could be reached before the deadline, or it lost its majority. The command may still be applied:
+    /// retry it under the same request id.
+    #[error("{reason}: retry with the same request id")]
+    Unavailable {
+        /// What was missing.
+        reason: String,
+    },
+    /// The leader's clock cannot be trusted, so it stamps no command.
+    #[error("{reason}")]
+    ClockRefused {
+        /// Why, for the operator.
+        reason: String,
+    },
+    /// The node stops, or has stopped itself.
+    #[error("the node has stopped: {reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why a read point could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// No leader confirmed the point before the deadline, or this node did not catch up with it.
+    #[error("{reason}")]
+    Unavailable {
+        /// What was missing.
+        reason: String,
+    },
+    /// Too many readers wait.
+    #[error("too many reads are waiting: try again in {} ms", retry_after.as_millis())]
+    Overloaded {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The position names a group that this cluster does not have.
+    #[error("the position names group {group}, which does not exist")]
+    UnknownGroup {
+        /// The group.
+        group: u32,
+    },
+    /// The node stops, or has stopped itself.
+    #[error("the node has stopped: {reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why a change of the members did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum MembershipError {
+    /// This node does not lead; ask the leader.
+    #[error("node {leader_id:?} leads, this one does not")]
+    NotLeader {
+        /// Who leads, where known.
+        leader_id: Option<u64>,
+    },
+    /// The change cannot be made now, or at all.
+    #[error("{0}")]
+    Refused(String),
+    /// No majority answered in time.
+    #[error("{0}")]
+    Unavailable(String),
+}

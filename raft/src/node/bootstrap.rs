@@ -1,0 +1,271 @@
+//! How a node comes to a cluster and its keys, from a fixed list of peers.
+//!
+//! ```text
+//!   keyring on disk? --yes--> open it                                                             (any later start)
+//!        |no
+//!   ask every peer: who are you, which cluster?  --one knows this id with another directory--> refuse
+//!        |                                        --they name different clusters-------------> refuse
+//!        |--a cluster--> fetch its keyring, store it
+//!        |--none, this is the lowest id, and every peer has answered--> make cluster id and keys
+//!        '--otherwise--> ask again
+//! ```
+//!
+//! Each step ends with one atomic file, so a crash anywhere leads back to the same place: the incarnation is drawn before
+//! the first question, the keyring appears whole or not at all, and the identity takes the cluster id from the keyring.
+//! Only the lowest id makes a cluster, and only when nobody has one; its incarnation is known to every member that fetched
+//! keys, so it cannot come back with an empty disk and make a second one.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cairn_engine::crypto::ClusterId;
+use cairn_engine::keyring::{Keyring, KeyringError, RootKey};
+use cairn_proto::peer::{FetchKeyringRequest, FetchKeyringResponse, HelloRequest, HelloResponse};
+use tonic::Status;
+
+use crate::config::Peer;
+use crate::error::StartError;
+use crate::identity::{Identity, cluster_id_of, incarnation_of};
+use crate::network::{Lane, Peers, with_deadline, within};
+
+/// How long to wait between two rounds of questions.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// How long a peer may take to answer.
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often to say what is being waited for.
+const SAY_EVERY: Duration = Duration::from_secs(5);
+
+/// What one round of questions has brought.
+#[derive(Debug, Default)]
+struct Answers {
+    /// Peers that belong to a cluster.
+    members: Vec<(u64, ClusterId)>,
+    /// Peers that belong to none.
+    without: Vec<u64>,
+    /// Peers that did not answer.
+    silent: Vec<u64>,
+}
+
+/// What to do after a round.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// Fetch the keyring from this peer.
+    FetchFrom(u64, ClusterId),
+    /// Make a cluster.
+    Create,
+    /// Ask again; why.
+    Wait(String),
+}
+
+/// Opens the keyring, or comes by one. Afterwards the identity names the cluster.
+pub(crate) async fn join(
+    identity: &Arc<Identity>,
+    peers: &Peers,
+    listed: &[Peer],
+    keyring_path: &Path,
+    root_key: &RootKey,
+) -> Result<Keyring, StartError> {
+    let keyring = if keyring_path.exists() {
+        Keyring::open(keyring_path, root_key).map_err(|error| key_error(&error))?
+    } else if identity.cluster_id().is_some() {
+        return Err(StartError::Damaged {
+            path: keyring_path.to_path_buf(),
+            reason: "it is missing, but this node has joined a cluster".to_string(),
+        });
+    } else {
+        obtain_keyring(identity, peers, listed, keyring_path, root_key).await?
+    };
+    match identity.cluster_id() {
+        None => identity.join(keyring.cluster_id())?,
+        Some(cluster_id) if cluster_id == keyring.cluster_id() => {}
+        Some(cluster_id) => {
+            return Err(StartError::Key(format!(
+                "{} belongs to cluster {}, but this node to {cluster_id}: put the right file in its place",
+                keyring_path.display(),
+                keyring.cluster_id(),
+            )));
+        }
+    }
+    Ok(keyring)
+}
+
+async fn obtain_keyring(
+    identity: &Arc<Identity>,
+    peers: &Peers,
+    listed: &[Peer],
+    keyring_path: &Path,
+    root_key: &RootKey,
+) -> Result<Keyring, StartError> {
+    let mut said_at: Option<Instant> = None;
+    loop {
+        let answers = ask_all(identity, peers, listed).await?;
+        let reason = match decide(&answers, identity.node_id(), listed)? {
+            Step::Create => {
+                let cluster_id = ClusterId::generate().map_err(|error| StartError::Key(error.to_string()))?;
+                tracing::info!(%cluster_id, "no peer has a cluster: this node makes one");
+                return Keyring::create(keyring_path, root_key, cluster_id).map_err(|error| key_error(&error));
+            }
+            Step::FetchFrom(peer_id, cluster_id) => match fetch(identity, peers, listed, peer_id).await {
+                Ok(fetched) => return store(identity, keyring_path, root_key, cluster_id, &fetched),
+                Err(status) if status.code() == tonic::Code::FailedPrecondition => {
+                    return Err(StartError::IdInUse { node_id: identity.node_id(), peer_id });
+                }
+                Err(status) => format!("node {peer_id} did not hand out the keyring: {}", status.message()),
+            },
+            Step::Wait(reason) => reason,
+        };
+        if said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+            tracing::info!(reason, "waiting to form or join a cluster");
+            said_at = Some(Instant::now());
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+async fn ask_all(identity: &Identity, peers: &Peers, listed: &[Peer]) -> Result<Answers, StartError> {
+    let node_id = identity.node_id();
+    let others = listed.iter().filter(|peer| peer.id != node_id);
+    let asked = others.map(|peer| async move { (peer, hello(identity, peers, peer).await) });
+    let mut answers = Answers::default();
+    for (peer, answer) in futures::future::join_all(asked).await {
+        let Ok(answer) = answer else {
+            answers.silent.push(peer.id);
+            continue;
+        };
+        if answer.node_id != peer.id {
+            return Err(StartError::Config(format!(
+                "{} is listed as node {}, but node {} answers there: correct the list of peers",
+                peer.peer_address, peer.id, answer.node_id
+            )));
+        }
+        if answer.id_in_use {
+            return Err(StartError::IdInUse { node_id, peer_id: peer.id });
+        }
+        match cluster_id_of(&answer.cluster_id) {
+            Some(cluster_id) => answers.members.push((peer.id, cluster_id)),
+            None => answers.without.push(peer.id),
+        }
+    }
+    Ok(answers)
+}
+
+fn decide(answers: &Answers, node_id: u64, listed: &[Peer]) -> Result<Step, StartError> {
+    if let Some(&(peer_id, cluster_id)) = answers.members.first() {
+        return match answers.members.iter().find(|(_, other)| *other != cluster_id) {
+            None => Ok(Step::FetchFrom(peer_id, cluster_id)),
+            Some((other_id, other)) => Err(StartError::ForeignCluster(format!(
+                "node {peer_id} belongs to cluster {cluster_id}, node {other_id} to {other}: correct the list of peers"
+            ))),
+        };
+    }
+    let lowest = listed.iter().map(|peer| peer.id).min().unwrap_or(node_id);
+    if lowest != node_id {
+        return Ok(Step::Wait(format!("node {lowest} makes the cluster, and has not done so yet")));
+    }
+    if answers.silent.is_empty() {
+        return Ok(Step::Create);
+    }
+    Ok(Step::Wait(format!("these nodes must answer first, once: {:?}", answers.silent)))
+}
+
+async fn hello(identity: &Identity, peers: &Peers, peer: &Peer) -> Result<HelloResponse, Status> {
+    let mut client = client_of(peers, peer)?;
+    let request = HelloRequest {
+        node_id: identity.node_id(),
+        incarnation: Bytes::copy_from_slice(&identity.incarnation()),
+        cluster_id: Bytes::new(),
+    };
+    within(ASK_TIMEOUT, client.hello(with_deadline(request, ASK_TIMEOUT))).await
+}
+
+async fn fetch(
+    identity: &Identity,
+    peers: &Peers,
+    listed: &[Peer],
+    peer_id: u64,
+) -> Result<FetchKeyringResponse, Status> {
+    let peer = listed.iter().find(|peer| peer.id == peer_id);
+    let mut client = client_of(peers, peer.ok_or_else(|| Status::not_found("the peer is not listed"))?)?;
+    let request = FetchKeyringRequest {
+        node_id: identity.node_id(),
+        incarnation: Bytes::copy_from_slice(&identity.incarnation()),
+    };
+    within(ASK_TIMEOUT, client.fetch_keyring(with_deadline(request, ASK_TIMEOUT))).await
+}
+
+fn client_of(
+    peers: &Peers,
+    peer: &Peer,
+) -> Result<cairn_proto::peer::peer_service_client::PeerServiceClient<tonic::transport::Channel>, Status> {
+    let client = peers.client(peer.id, &peer.peer_address, Lane::Control);
+    client.map_err(|error| Status::unavailable(error.to_string()))
+}
+
+/// Remembers whom the cluster knows, then stores the keyring, which makes the node a member.
+fn store(
+    identity: &Identity,
+    keyring_path: &Path,
+    root_key: &RootKey,
+    cluster_id: ClusterId,
+    fetched: &FetchKeyringResponse,
+) -> Result<Keyring, StartError> {
+    for known in &fetched.known_nodes {
+        if let Some(incarnation) = incarnation_of(&known.incarnation) {
+            identity.sight(known.node_id, incarnation)?;
+        }
+    }
+    let keyring = Keyring::import(keyring_path, &fetched.keyring, root_key).map_err(|error| key_error(&error))?;
+    if keyring.cluster_id() != cluster_id {
+        return Err(StartError::ForeignCluster(format!(
+            "a peer of cluster {cluster_id} handed out the keyring of cluster {}",
+            keyring.cluster_id()
+        )));
+    }
+    Ok(keyring)
+}
+
+fn key_error(error: &KeyringError) -> StartError {
+    StartError::Key(crate::state_machine::error_chain(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLUSTER: ClusterId = ClusterId([1; 16]);
+    const OTHER: ClusterId = ClusterId([2; 16]);
+
+    fn peers() -> Vec<Peer> {
+        let peer = |id| Peer { id, peer_address: format!("h{id}:1"), client_address: String::new() };
+        [3, 1, 2].map(peer).to_vec()
+    }
+
+    #[test]
+    fn only_the_lowest_id_makes_a_cluster_and_only_once_all_have_none() {
+        let none = Answers { without: vec![2, 3], ..Answers::default() };
+        assert_eq!(decide(&none, 1, &peers()).unwrap(), Step::Create);
+        assert!(matches!(decide(&none, 2, &peers()).unwrap(), Step::Wait(_)));
+        let silent = Answers { without: vec![2], silent: vec![3], ..Answers::default() };
+        assert!(matches!(decide(&silent, 1, &peers()).unwrap(), Step::Wait(_)));
+    }
+
+    #[test]
+    fn whoever_finds_a_cluster_joins_it() {
+        let found = Answers { members: vec![(3, CLUSTER)], without: vec![2], silent: vec![] };
+        assert_eq!(decide(&found, 1, &peers()).unwrap(), Step::FetchFrom(3, CLUSTER));
+    }
+
+    #[test]
+    fn two_clusters_are_refused() {
+        let found = Answers { members: vec![(1, CLUSTER), (3, OTHER)], ..Answers::default() };
+        assert!(matches!(decide(&found, 2, &peers()), Err(StartError::ForeignCluster(_))));
+    }
+
+    #[test]
+    fn a_single_node_makes_its_cluster_at_once() {
+        let alone = vec![Peer { id: 7, peer_address: "h:1".to_string(), client_address: String::new() }];
+        assert_eq!(decide(&Answers::default(), 7, &alone).unwrap(), Step::Create);
+    }
+}

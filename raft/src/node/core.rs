@@ -1,0 +1,97 @@
+//! What a running node consists of, shared by its tasks, its peer server and its callers.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use cairn_engine::crypto::ClusterId;
+use cairn_engine::keyring::Keyring;
+use cairn_proto::peer::peer_service_client::PeerServiceClient;
+use openraft::async_runtime::watch::WatchReceiver;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use super::propose::Proposals;
+use super::read::ReadGate;
+use super::status::States;
+use crate::clock::Stamper;
+use crate::config::{Limits, Timing};
+use crate::network::{Lane, Peers};
+use crate::snapshot::SnapshotReceiver;
+use crate::state_machine::{Shared, StateMachine};
+use crate::types::TypeConfig;
+
+/// openraft, instantiated for Cairn.
+pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
+
+/// The parts of a running node.
+pub(crate) struct Core {
+    pub(crate) cluster_id: ClusterId,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) raft: Raft,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) stamper: Arc<Stamper>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) proposals: Proposals,
+    pub(crate) reads: ReadGate,
+    pub(crate) states: States,
+    pub(crate) receiver: Arc<Mutex<SnapshotReceiver>>,
+    pub(crate) data_dir: std::path::PathBuf,
+    pub(crate) timing: Timing,
+    pub(crate) limits: Limits,
+    pub(crate) draining: AtomicBool,
+    pub(crate) started_at: Instant,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Core {
+    /// This node.
+    pub(crate) fn node_id(&self) -> u64 {
+        self.peers.node_id()
+    }
+
+    /// The leader, as far as this node knows.
+    pub(crate) fn leader_id(&self) -> Option<u64> {
+        self.raft.metrics().borrow_watched().current_leader
+    }
+
+    /// Returns once another node leads than `leader_id`.
+    pub(crate) async fn leader_changed(&self, leader_id: Option<u64>) {
+        let mut metrics = self.raft.metrics();
+        while metrics.borrow_and_update().current_leader == leader_id {
+            if metrics.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// A client for calls to a member.
+    pub(crate) fn client(&self, node_id: u64, lane: Lane) -> Result<PeerServiceClient<Channel>, String> {
+        let membership = Arc::clone(&self.raft.metrics().borrow_watched().membership_config);
+        let in_log = membership.get_node(&node_id).map(|node| node.peer_address.as_str());
+        let address = self.peers.address(node_id, in_log);
+        let address = address.ok_or_else(|| format!("the address of node {node_id} is not known"))?;
+        self.peers.client(node_id, &address, lane).map_err(|error| error.to_string())
+    }
+
+    /// Why the node has stopped or is stopping; `None` while it runs.
+    pub(crate) fn stopped(&self) -> Option<String> {
+        if let Some(reason) = self.shared.fatal().borrow().clone() {
+            return Some(reason);
+        }
+        self.stop.is_cancelled().then(|| "it is shutting down".to_string())
+    }
+
+    /// The leader's time as well as this node can know it without asking, in microseconds since 1970.
+    pub(crate) fn leader_time_estimate(&self) -> i64 {
+        let applied = self.shared.stamp_micros();
+        let leader_id = self.leader_id();
+        if leader_id == Some(self.node_id()) {
+            return self.stamper.now(applied);
+        }
+        let heard = leader_id.and_then(|leader_id| self.states.clock_of(leader_id));
+        let confirmed = self.reads.time_estimate();
+        applied.max(heard.unwrap_or(i64::MIN)).max(confirmed.unwrap_or(i64::MIN))
+    }
+}

@@ -1,0 +1,96 @@
+//! What only the leader does, on its own account: the default tenant, the cluster version, expiry.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cairn_engine::SUPPORTED_CLUSTER_VERSION;
+use cairn_engine::crypto::TenantId;
+use cairn_engine::keyring::KeyError;
+use cairn_proto::storage::{Command, Outcome, SetClusterVersion, command, outcome};
+use openraft::async_runtime::watch::WatchReceiver;
+
+use super::core::Core;
+use super::propose::propose;
+
+/// How often the leader looks for something to do.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How often it looks while the cluster is being made.
+const INTERVAL_FORMING: Duration = Duration::from_millis(50);
+/// The deadline of its own commands.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Runs until the node stops.
+pub(crate) async fn run(core: Arc<Core>) {
+    loop {
+        let interval = if has_default_tenant(&core) { INTERVAL } else { INTERVAL_FORMING };
+        tokio::select! {
+            () = core.stop.cancelled() => return,
+            () = tokio::time::sleep(interval) => {}
+        }
+        if core.leader_id() != Some(core.node_id()) {
+            continue;
+        }
+        if let Err(reason) = look(&core).await {
+            tracing::debug!(reason, "a duty of the leader was put off");
+        }
+    }
+}
+
+/// Whether the tenant that every cluster begins with is there.
+pub(crate) fn has_default_tenant(core: &Core) -> bool {
+    core.keyring.tenant(TenantId::DEFAULT).is_ok()
+}
+
+async fn look(core: &Arc<Core>) -> Result<(), String> {
+    if matches!(core.keyring.tenant(TenantId::DEFAULT), Err(KeyError::Unknown(_))) {
+        let preparing = Arc::clone(core);
+        let prepared = tokio::task::spawn_blocking(move || {
+            preparing.shared.generations.current().prepare_create_tenant(TenantId::DEFAULT, "default")
+        });
+        let command = prepared.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        // Where an earlier leader has done it already, the outcome says so and nothing changes.
+        carry_out(core, command).await?;
+    }
+    raise_cluster_version(core).await?;
+    expire(core).await
+}
+
+/// Raises the cluster version to what all members support; it never falls.
+async fn raise_cluster_version(core: &Arc<Core>) -> Result<(), String> {
+    let current = core.shared.generations.current().applied().cluster_version;
+    if current >= SUPPORTED_CLUSTER_VERSION {
+        return Ok(());
+    }
+    let members: Vec<u64> = core.raft.metrics().borrow_watched().membership_config.nodes().map(|(&id, _)| id).collect();
+    match core.states.supported_version_min(core.node_id(), &members) {
+        Some(version) if version > current => {
+            let body = command::Body::SetClusterVersion(SetClusterVersion { version });
+            // The command that raises the version must be one that the old version knows.
+            let command = Command { cluster_version: current, body: Some(body), ..Command::default() };
+            carry_out(core, command).await.map(|_| ())
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn expire(core: &Arc<Core>) -> Result<(), String> {
+    loop {
+        let preparing = Arc::clone(core);
+        let prepared = tokio::task::spawn_blocking(move || {
+            let now_micros = preparing.stamper.now(preparing.shared.stamp_micros());
+            preparing.shared.generations.current().prepare_expiry(now_micros)
+        });
+        let prepared = prepared.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let Some(command) = prepared else { return Ok(()) };
+        let done = carry_out(core, command).await?;
+        let unfinished = matches!(done.result, Some(outcome::Result::ExpireMemories(expired)) if expired.unfinished);
+        if !unfinished || core.stop.is_cancelled() {
+            return Ok(());
+        }
+    }
+}
+
+async fn carry_out(core: &Core, command: Command) -> Result<Outcome, String> {
+    let applied = propose(core, command, Instant::now() + DEADLINE).await;
+    applied.map(|applied| applied.outcome).map_err(|error| error.to_string())
+}

@@ -1,0 +1,245 @@
+//! A node: the one type that the server needs.
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | [`Node`]: propose, read points, status, stop |
+//! | `start.rs` | from a configuration to a running node |
+//! | `bootstrap.rs` | how a node comes to a cluster and its keys |
+//! | `core.rs` | the parts of a running node |
+//! | `propose.rs` | commands: stamping, forwarding, bounds |
+//! | `read.rs` | read points |
+//! | `status.rs` | the state of this node and of its peers |
+//! | `duties.rs` | what the leader does on its own account |
+
+mod bootstrap;
+mod core;
+mod deadline;
+mod duties;
+mod propose;
+mod read;
+mod start;
+mod status;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use cairn_engine::ReadPoint;
+use cairn_engine::keyring::Keyring;
+use cairn_proto::storage;
+use openraft::async_runtime::watch::WatchReceiver;
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::core::Core;
+pub use propose::Applied;
+pub(crate) use propose::Refusal;
+pub use read::ReadLevel;
+pub use status::NodeStatus;
+
+use crate::config::NodeConfig;
+use crate::error::{MembershipError, ProposeError, ReadError, StartError};
+use crate::identity::DirLock;
+use crate::state_machine::Generation;
+
+/// Entries that a node may lack and still call itself ready.
+const READY_LAG_MAX: u64 = 10_000;
+
+/// A running member of a cluster.
+pub struct Node {
+    core: Arc<Core>,
+    tasks: Mutex<Option<JoinSet<()>>>,
+    server_stop: CancellationToken,
+    _lock: DirLock,
+}
+
+impl Node {
+    /// Starts a node: forms or joins the cluster on the first start, and returns once replication runs. That may take
+    /// as long as its peers take to start; it is safe to drop the future, and to start again at any point.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`]; every message is one line that says what to do.
+    pub async fn start(config: NodeConfig) -> Result<Arc<Self>, StartError> {
+        start::start(config).await
+    }
+
+    /// Has `command` replicated and applied, on whichever node leads.
+    ///
+    /// # Errors
+    ///
+    /// [`ProposeError::Overloaded`] at once when too much is under way; [`ProposeError::Unavailable`] shortly before
+    /// `deadline` when no leader with a majority was found.
+    pub async fn propose(&self, command: storage::Command, deadline: Instant) -> Result<Applied, ProposeError> {
+        propose::propose(&self.core, command, deadline).await
+    }
+
+    /// The point at which a read of the wanted freshness may be made on this node, which has applied it by then.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Unavailable`] shortly before `deadline` when the freshness cannot be established.
+    pub async fn read_point(&self, level: ReadLevel, deadline: Instant) -> Result<ReadPoint, ReadError> {
+        read::read_point(&self.core, level, deadline).await
+    }
+
+    /// The engine in use, with its keyring and partitions. Hold it for one request, not longer: a snapshot that is
+    /// installed meanwhile makes a new one.
+    #[must_use]
+    pub fn engine(&self) -> Arc<Generation> {
+        self.core.shared.generations.current()
+    }
+
+    /// The node's keyring.
+    #[must_use]
+    pub fn keyring(&self) -> Arc<Keyring> {
+        Arc::clone(&self.core.keyring)
+    }
+
+    /// This node's id.
+    #[must_use]
+    pub fn node_id(&self) -> u64 {
+        self.core.node_id()
+    }
+
+    /// The cluster as this node sees it.
+    #[must_use]
+    pub fn status(&self) -> NodeStatus {
+        status::status(&self.core)
+    }
+
+    /// Where clients reach the leader, where it is known: the hint for a client that asked another node.
+    #[must_use]
+    pub fn leader_client_address(&self) -> Option<String> {
+        let metrics = self.core.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leader_id = metrics.current_leader?;
+        let node = metrics.membership_config.get_node(&leader_id)?;
+        Some(self.core.peers.client_address(leader_id, &node.client_address))
+    }
+
+    /// Whether the node should get requests: it runs, knows a leader, is not far behind, the cluster is formed, and it is
+    /// not being drained.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        if self.core.stopped().is_some() || self.is_draining() || !duties::has_default_tenant(&self.core) {
+            return false;
+        }
+        let metrics = self.core.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let applied = metrics.last_applied.map_or(0, |log_id| log_id.index);
+        let lag = metrics.last_log_index.unwrap_or(0).saturating_sub(applied);
+        metrics.current_leader.is_some() && lag <= READY_LAG_MAX
+    }
+
+    /// Whether the node's replication core runs: for liveness, which must not depend on a majority.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.core.stopped().is_none() && self.core.raft.metrics().borrow_watched().running_state.is_ok()
+    }
+
+    /// Returns once the node has stopped by itself, with the reason: it would otherwise have gone on with a state that
+    /// may differ from its peers'. The process should say so and end.
+    pub async fn failed(&self) -> String {
+        let mut fatal = self.core.shared.fatal();
+        match fatal.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Whether the node is being drained.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.core.draining.load(Ordering::Acquire)
+    }
+
+    /// Marks the node as being drained, or no longer; a drained leader hands over.
+    ///
+    /// # Errors
+    ///
+    /// When leadership could not be handed over within `timeout`; the mark stays.
+    pub async fn drain(&self, drain: bool, timeout: Duration) -> Result<(), MembershipError> {
+        self.core.draining.store(drain, Ordering::Release);
+        let alone = self.core.raft.metrics().borrow_watched().membership_config.voter_ids().count() == 1;
+        if drain && !alone && self.core.leader_id() == Some(self.node_id()) {
+            self.transfer_leadership(None, timeout).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands leadership to `target`, or to the voter that is furthest; returns the leader afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`MembershipError::NotLeader`] on a follower, [`MembershipError::Refused`] when the target is no voter or has not
+    /// caught up, [`MembershipError::Unavailable`] when it did not take over within `timeout`.
+    pub async fn transfer_leadership(&self, target: Option<u64>, timeout: Duration) -> Result<u64, MembershipError> {
+        let own_id = self.node_id();
+        let target = {
+            let metrics = self.core.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            if metrics.current_leader != Some(own_id) {
+                return Err(MembershipError::NotLeader { leader_id: metrics.current_leader });
+            }
+            let matched = metrics.replication.clone().unwrap_or_default();
+            let matched = |id: u64| matched.get(&id).and_then(|log_id| log_id.as_ref().map(|log_id| log_id.index));
+            let voters = metrics.membership_config.voter_ids().filter(|&id| id != own_id);
+            let target = target.or_else(|| voters.max_by_key(|&id| matched(id)));
+            let target = target.ok_or_else(|| MembershipError::Refused("there is no other voter".to_string()))?;
+            if target == own_id {
+                return Ok(own_id);
+            }
+            if !metrics.membership_config.voter_ids().any(|id| id == target) {
+                return Err(MembershipError::Refused(format!("node {target} is no voter")));
+            }
+            let last = metrics.last_log_index.unwrap_or(0);
+            if matched(target).is_none_or(|matched| matched + READY_LAG_MAX < last) {
+                return Err(MembershipError::Refused(format!("node {target} has not caught up")));
+            }
+            target
+        };
+        let triggered = self.core.raft.trigger().transfer_leader(target).await;
+        triggered.map_err(|error| MembershipError::Unavailable(error.to_string()))?;
+        match tokio::time::timeout(timeout, self.await_leader(target)).await {
+            Ok(()) => Ok(target),
+            Err(_) => Err(MembershipError::Unavailable(format!("node {target} did not take over in time"))),
+        }
+    }
+
+    async fn await_leader(&self, leader_id: u64) {
+        let mut metrics = self.core.raft.metrics();
+        while metrics.borrow_and_update().current_leader != Some(leader_id) {
+            if metrics.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Stops the node: replication first, then its tasks and its server; what is applied is made durable. The data
+    /// directory is free once the node and the engines that it gave away are dropped.
+    pub async fn shutdown(&self) {
+        self.core.stop.cancel();
+        if let Err(error) = self.core.raft.shutdown().await {
+            tracing::warn!(%error, "replication did not end cleanly");
+        }
+        let tasks = self.tasks.lock().take();
+        if let Some(mut tasks) = tasks {
+            while tasks.join_next().await.is_some() {}
+        }
+        let generation = self.engine();
+        match tokio::task::spawn_blocking(move || generation.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the store was not flushed; the log has everything"),
+            Err(error) => tracing::warn!(%error, "the store was not flushed; the log has everything"),
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.core.stop.cancel();
+        self.server_stop.cancel();
+    }
+}

@@ -1,0 +1,313 @@
+//! The way of a command to the leader's log and back.
+//!
+//! ```text
+//!   any node:  propose --no leader--> wait, again        until just before the deadline
+//!                 |----leader elsewhere--> Propose over the network
+//!                 '----leader here--> queue --> proposer: stamp, hand to openraft --> committed --> applied --> answer
+//! ```
+//!
+//! One task stamps and hands over, so that stamps never fall along the log. What is under way is bounded in number and in
+//! bytes; what is beyond is refused at once. A repeated attempt is harmless, since a command carries its request key.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cairn_engine::Position;
+use cairn_proto::peer::{ProposeRequest, propose_response};
+use cairn_proto::storage;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::ClientWriteError;
+use openraft::impls::OneshotResponder;
+use openraft::raft::ClientWriteResult;
+use openraft::{Instant as _, ServerState};
+use prost::Message;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::core::Core;
+use super::deadline::answer_by;
+use crate::config::Limits;
+use crate::error::ProposeError;
+use crate::network::{Lane, with_deadline, within};
+use crate::types::{LogCommand, TypeConfig};
+
+/// Commands that are stamped and handed over in one go.
+const BATCH: usize = 256;
+
+/// When to try again after an overload: about as long as the queue takes to move.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// A command that has been applied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Applied {
+    /// Where its entry lies; a read at this position sees it.
+    pub position: Position,
+    /// What it did.
+    pub outcome: storage::Outcome,
+}
+
+/// Why this node did not see a command through.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Another node leads; nothing was done.
+    NotLeader { leader_id: Option<u64> },
+    /// Too much is under way; nothing was done.
+    Overloaded { retry_after: Duration },
+    /// The clock cannot be trusted; nothing was done.
+    Clock(String),
+    /// It is not known whether the command will be applied.
+    Unknown(String),
+    /// The node has stopped.
+    Stopped(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeader { .. } => write!(f, "another node leads"),
+            Self::Overloaded { .. } => write!(f, "too many writes are under way"),
+            Self::Clock(reason) | Self::Unknown(reason) | Self::Stopped(reason) => write!(f, "{reason}"),
+        }
+    }
+}
+
+type Answer = tokio::sync::oneshot::Receiver<ClientWriteResult<TypeConfig>>;
+
+/// A command on its way to the proposer.
+pub(crate) struct Submission {
+    command: storage::Command,
+    handed_over: oneshot::Sender<Result<Answer, Refusal>>,
+}
+
+/// The bounded entrance to the proposer.
+pub(crate) struct Proposals {
+    queue: mpsc::Sender<Submission>,
+    count: Arc<Semaphore>,
+    kibibytes: Arc<Semaphore>,
+    limits: Limits,
+}
+
+/// Room for one command; given back when dropped.
+pub(crate) struct Permit {
+    _count: OwnedSemaphorePermit,
+    _kibibytes: OwnedSemaphorePermit,
+}
+
+impl Proposals {
+    /// The entrance, and the queue that the proposer takes from.
+    pub(crate) fn new(limits: &Limits) -> (Self, mpsc::Receiver<Submission>) {
+        let (queue, submissions) = mpsc::channel(limits.proposals_in_flight_max.max(1));
+        let proposals = Self {
+            queue,
+            count: Arc::new(Semaphore::new(limits.proposals_in_flight_max)),
+            kibibytes: Arc::new(Semaphore::new(limits.proposal_bytes_in_flight_max / 1024)),
+            limits: limits.clone(),
+        };
+        (proposals, submissions)
+    }
+
+    /// Takes room for `command`, or refuses.
+    fn admit(&self, command: &storage::Command) -> Result<Permit, Refusal> {
+        let overloaded = |_| Refusal::Overloaded { retry_after: RETRY_AFTER };
+        // Even a command that is larger than the bound must get through when it is alone.
+        let kibibytes =
+            (command.encoded_len() / 1024 + 1).min((self.limits.proposal_bytes_in_flight_max / 1024).max(1));
+        let kibibytes = u32::try_from(kibibytes).unwrap_or(u32::MAX);
+        let count = Arc::clone(&self.count).try_acquire_owned().map_err(overloaded)?;
+        let kibibytes = Arc::clone(&self.kibibytes).try_acquire_many_owned(kibibytes).map_err(overloaded)?;
+        Ok(Permit { _count: count, _kibibytes: kibibytes })
+    }
+
+    /// Proposes as the leader; for commands that a peer forwards.
+    pub(crate) async fn propose_here(&self, command: storage::Command) -> Result<Applied, Refusal> {
+        let _permit = self.admit(&command)?;
+        self.submit(command).await
+    }
+
+    /// Hands a command that has room to the proposer and awaits its end.
+    async fn submit(&self, command: storage::Command) -> Result<Applied, Refusal> {
+        let stopped = || Refusal::Stopped("replication has stopped".to_string());
+        let (handed_over, answer) = oneshot::channel();
+        self.queue.send(Submission { command, handed_over }).await.map_err(|_| stopped())?;
+        let answer = answer.await.map_err(|_| stopped())??;
+        match answer.await.map_err(|_| stopped())? {
+            Ok(written) => Ok(Applied {
+                position: Position::at(written.log_id.index),
+                outcome: written.data.0.unwrap_or_default(),
+            }),
+            Err(ClientWriteError::ForwardToLeader(forward)) => Err(Refusal::NotLeader { leader_id: forward.leader_id }),
+            Err(error) => Err(Refusal::Unknown(error.to_string())),
+        }
+    }
+}
+
+/// Proposes `command` on whichever node leads, until just before `deadline`.
+pub(crate) async fn propose(
+    core: &Core,
+    command: storage::Command,
+    deadline: Instant,
+) -> Result<Applied, ProposeError> {
+    let _permit = core.proposals.admit(&command).map_err(final_error)?;
+    let until = answer_by(deadline);
+    let mut forwarded = None;
+    loop {
+        if let Some(reason) = core.stopped() {
+            return Err(ProposeError::Stopped { reason });
+        }
+        let leader_id = core.leader_id();
+        let refusal = match leader_id {
+            None => Refusal::Unknown("no leader is known".to_string()),
+            Some(leader_id) if leader_id == core.node_id() => {
+                match tokio::time::timeout_at(until.into(), core.proposals.submit(command.clone())).await {
+                    Ok(Ok(applied)) => return Ok(applied),
+                    Ok(Err(refusal)) => refusal,
+                    Err(_) => Refusal::Unknown("no majority confirmed the write in time".to_string()),
+                }
+            }
+            Some(leader_id) => {
+                let bytes = forwarded.get_or_insert_with(|| Bytes::from(command.encode_to_vec())).clone();
+                match forward(core, leader_id, bytes, until).await {
+                    Ok(applied) => return Ok(applied),
+                    Err(refusal) => refusal,
+                }
+            }
+        };
+        let reason = match refusal {
+            Refusal::NotLeader { .. } => "no leader is known".to_string(),
+            Refusal::Unknown(reason) => reason,
+            refusal => return Err(final_error(refusal)),
+        };
+        let again_at = Instant::now() + core.timing.retry_interval;
+        if again_at >= until {
+            return Err(ProposeError::Unavailable { reason });
+        }
+        tokio::select! {
+            () = core.leader_changed(leader_id) => {}
+            () = tokio::time::sleep_until(again_at.into()) => {}
+        }
+    }
+}
+
+fn final_error(refusal: Refusal) -> ProposeError {
+    match refusal {
+        Refusal::Overloaded { retry_after } => ProposeError::Overloaded { retry_after },
+        Refusal::Clock(reason) => ProposeError::ClockRefused { reason },
+        Refusal::Stopped(reason) => ProposeError::Stopped { reason },
+        refusal @ (Refusal::NotLeader { .. } | Refusal::Unknown(_)) => {
+            ProposeError::Unavailable { reason: refusal.to_string() }
+        }
+    }
+}
+
+async fn forward(core: &Core, leader_id: u64, command: Bytes, until: Instant) -> Result<Applied, Refusal> {
+    let mut client = core.client(leader_id, Lane::Forward).map_err(Refusal::Unknown)?;
+    let timeout = until.saturating_duration_since(Instant::now());
+    let request = ProposeRequest { header: Some(core.peers.header(leader_id)), command };
+    let call = within(timeout, client.propose(with_deadline(request, timeout)));
+    let answer = tokio::select! {
+        answer = call => answer.map_err(|status| Refusal::Unknown(format!("node {leader_id}: {}", status.message())))?,
+        // The old leader may never answer; the command's request key makes it safe to go to the new one.
+        () = core.leader_changed(Some(leader_id)) => return Err(Refusal::NotLeader { leader_id: core.leader_id() }),
+    };
+    match answer.outcome {
+        Some(propose_response::Outcome::Applied(proposed)) => {
+            let outcome = storage::Outcome::decode(proposed.outcome)
+                .map_err(|error| Refusal::Unknown(format!("node {leader_id} sent no outcome: {error}")))?;
+            Ok(Applied { position: Position::at(proposed.index), outcome })
+        }
+        Some(propose_response::Outcome::NotLeader(other)) => {
+            Err(Refusal::NotLeader { leader_id: (other.leader_id != 0).then_some(other.leader_id) })
+        }
+        Some(propose_response::Outcome::Overloaded(overloaded)) => {
+            let retry_after = overloaded.retry_after.and_then(|after| Duration::try_from(after).ok());
+            Err(Refusal::Overloaded { retry_after: retry_after.unwrap_or(RETRY_AFTER) })
+        }
+        Some(propose_response::Outcome::ClockRefused(refused)) => Err(Refusal::Clock(refused.reason)),
+        None => Err(Refusal::Unknown(format!("node {leader_id} did not say what became of the write"))),
+    }
+}
+
+/// The proposer: stamps and hands over, in order, until the node stops.
+pub(crate) async fn run_proposer(core: Arc<Core>, mut submissions: mpsc::Receiver<Submission>) {
+    let mut led_term = None;
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        tokio::select! {
+            () = core.stop.cancelled() => return,
+            taken = submissions.recv_many(&mut batch, BATCH) => if taken == 0 { return },
+        }
+        let mut leading = await_leadership(&core, &mut led_term).await;
+        for submission in batch.drain(..) {
+            let handed_over = match &leading {
+                Ok(()) => hand_over(&core, submission.command).await,
+                Err(refusal) => Err(refusal.repeat()),
+            };
+            if let Err(refusal @ Refusal::Stopped(_)) = &handed_over {
+                leading = Err(refusal.repeat());
+            }
+            // The caller may have given up.
+            let _ = submission.handed_over.send(handed_over);
+        }
+    }
+}
+
+async fn hand_over(core: &Core, mut command: storage::Command) -> Result<Answer, Refusal> {
+    command.stamp_micros =
+        core.stamper.stamp(core.shared.stamp_micros()).map_err(|jump| Refusal::Clock(jump.to_string()))?;
+    let (responder, answer) = OneshotResponder::new_pair();
+    let written = core.raft.client_write_ff(LogCommand::new(&command), Some(responder)).await;
+    written.map_err(|fatal| Refusal::Stopped(fatal.to_string()))?;
+    Ok(answer)
+}
+
+/// Makes sure that this node leads, has applied everything that earlier leaders stamped, and is heard by a majority.
+async fn await_leadership(core: &Core, led_term: &mut Option<u64>) -> Result<(), Refusal> {
+    let patience = tokio::time::sleep(core.timing.election_max * 2);
+    tokio::pin!(patience);
+    let mut metrics = core.raft.metrics();
+    loop {
+        {
+            let seen = metrics.borrow_and_update();
+            if let Err(fatal) = &seen.running_state {
+                return Err(Refusal::Stopped(fatal.to_string()));
+            }
+            if seen.state != ServerState::Leader {
+                return Err(Refusal::NotLeader { leader_id: seen.current_leader });
+            }
+            // An entry of the own term is applied: so is all that earlier leaders have stamped.
+            let own = |leader: &crate::types::LeaderId| leader.term == seen.current_term && leader.node_id == seen.id;
+            if seen.last_applied.as_ref().is_some_and(|log_id| own(log_id.committed_leader_id())) {
+                *led_term = Some(seen.current_term);
+            }
+            if *led_term == Some(seen.current_term) {
+                let alone = seen.membership_config.voter_ids().count() == 1;
+                let silence = seen.last_quorum_acked.map(|acked| acked.into_inner().elapsed());
+                let heard = silence.is_none_or(|silence| silence < core.timing.election_max * 3);
+                return if alone || heard { Ok(()) } else { Err(no_majority()) };
+            }
+        }
+        tokio::select! {
+            changed = metrics.changed() => if changed.is_err() {
+                return Err(Refusal::Stopped("replication has stopped".to_string()));
+            },
+            () = &mut patience => return Err(no_majority()),
+        }
+    }
+}
+
+fn no_majority() -> Refusal {
+    Refusal::Unknown("no majority of the nodes can be reached".to_string())
+}
+
+impl Refusal {
+    fn repeat(&self) -> Self {
+        match self {
+            Self::NotLeader { leader_id } => Self::NotLeader { leader_id: *leader_id },
+            Self::Overloaded { retry_after } => Self::Overloaded { retry_after: *retry_after },
+            Self::Clock(reason) => Self::Clock(reason.clone()),
+            Self::Unknown(reason) => Self::Unknown(reason.clone()),
+            Self::Stopped(reason) => Self::Stopped(reason.clone()),
+        }
+    }
+}

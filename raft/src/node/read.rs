@@ -1,0 +1,238 @@
+//! Read points: up to where a node must have applied the log before it may answer.
+//!
+//! ```text
+//!   readers of this node --\
+//!   followers' ReadIndex ---+--> gate: one round for all that wait --> leader asks a majority --> index, time
+//!                                                                       (a follower asks the leader)
+//!   reader: wait until the index is applied here, then read
+//! ```
+//!
+//! A reader joins a round only if it came before the round began, so the index covers every write that was acknowledged
+//! before the read.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cairn_engine::{Position, ReadPoint};
+use cairn_proto::peer::{ReadIndexRequest, read_index_response};
+use openraft::LinearizerOption;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use super::core::Core;
+use super::deadline::answer_by;
+use crate::error::ReadError;
+use crate::network::{Lane, with_deadline, within};
+use crate::types::GROUP;
+
+/// Readers that may wait for a round.
+const WAITING_MAX: usize = 16_384;
+
+/// When to try again after an overload.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// How fresh a read must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadLevel {
+    /// Sees every write that was acknowledged before the read began.
+    Linearizable,
+    /// Sees every write up to this position.
+    AtLeast(Position),
+    /// Sees a state that is at most this old.
+    MaxStaleness(Duration),
+}
+
+/// What a round has found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Point {
+    /// The last index that must be applied.
+    pub(crate) index: u64,
+    /// The leader's time, in microseconds since 1970.
+    pub(crate) time_micros: i64,
+}
+
+pub(crate) type Waiter = oneshot::Sender<Point>;
+
+/// When this node's state was last known to be up to date.
+#[derive(Debug, Clone, Copy)]
+struct Confirmed {
+    point: Point,
+    at: Instant,
+}
+
+/// Where readers wait for a round.
+pub(crate) struct ReadGate {
+    queue: mpsc::Sender<Waiter>,
+    confirmed: Mutex<Option<Confirmed>>,
+}
+
+impl ReadGate {
+    /// The gate, and the queue that its task takes from.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Waiter>) {
+        let (queue, waiters) = mpsc::channel(WAITING_MAX);
+        (Self { queue, confirmed: Mutex::new(None) }, waiters)
+    }
+
+    /// Waits for the next round that succeeds; the caller brings a deadline.
+    pub(crate) async fn point(&self) -> Result<Point, ReadError> {
+        let (waiter, point) = oneshot::channel();
+        self.queue.try_send(waiter).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ReadError::Overloaded { retry_after: RETRY_AFTER },
+            mpsc::error::TrySendError::Closed(_) => stopped(),
+        })?;
+        point.await.map_err(|_| stopped())
+    }
+
+    /// Notes that the state has been up to date at `at`.
+    fn confirm(&self, point: Point, at: Instant) {
+        let mut confirmed = self.confirmed.lock();
+        if confirmed.is_none_or(|known| known.at < at) {
+            *confirmed = Some(Confirmed { point, at });
+        }
+    }
+
+    /// The leader's time by the last confirmation and this node's steady clock.
+    pub(crate) fn time_estimate(&self) -> Option<i64> {
+        let confirmed = (*self.confirmed.lock())?;
+        let elapsed = i64::try_from(confirmed.at.elapsed().as_micros()).unwrap_or(i64::MAX);
+        Some(confirmed.point.time_micros.saturating_add(elapsed))
+    }
+
+    fn confirmed_within(&self, age: Duration) -> bool {
+        self.confirmed.lock().is_some_and(|confirmed| confirmed.at.elapsed() <= age)
+    }
+}
+
+fn stopped() -> ReadError {
+    ReadError::Stopped { reason: "replication has stopped".to_string() }
+}
+
+/// A point at which a read of the wanted freshness may be made here and now.
+pub(crate) async fn read_point(core: &Core, level: ReadLevel, deadline: Instant) -> Result<ReadPoint, ReadError> {
+    if let Some(reason) = core.stopped() {
+        return Err(ReadError::Stopped { reason });
+    }
+    let until = answer_by(deadline);
+    match level {
+        ReadLevel::Linearizable => confirmed_point(core, until).await,
+        ReadLevel::AtLeast(position) => {
+            let group = u32::from(position.group.0);
+            if group != GROUP {
+                return Err(ReadError::UnknownGroup { group });
+            }
+            await_applied(core, position.index, until).await?;
+            Ok(ReadPoint { index: position.index, time_micros: core.leader_time_estimate() })
+        }
+        ReadLevel::MaxStaleness(age) if core.reads.confirmed_within(age) => {
+            let index = core.shared.progress().borrow().unwrap_or(0);
+            Ok(ReadPoint { index, time_micros: core.leader_time_estimate() })
+        }
+        // A fresh confirmation is never too old.
+        ReadLevel::MaxStaleness(_) => confirmed_point(core, until).await,
+    }
+}
+
+async fn confirmed_point(core: &Core, until: Instant) -> Result<ReadPoint, ReadError> {
+    let began_at = Instant::now();
+    let point = match tokio::time::timeout_at(until.into(), core.reads.point()).await {
+        Ok(point) => point?,
+        Err(_) => return Err(ReadError::Unavailable { reason: "no leader confirmed the read in time".to_string() }),
+    };
+    await_applied(core, point.index, until).await?;
+    core.reads.confirm(point, began_at);
+    let time_micros = point.time_micros.max(core.shared.stamp_micros());
+    Ok(ReadPoint { index: point.index, time_micros })
+}
+
+async fn await_applied(core: &Core, index: u64, until: Instant) -> Result<(), ReadError> {
+    let mut progress = core.shared.progress();
+    let mut fatal = core.shared.fatal();
+    let applied = progress.wait_for(|applied| applied.is_some_and(|applied| applied >= index));
+    tokio::select! {
+        applied = applied => applied.map(|_| ()).map_err(|_| stopped()),
+        _ = fatal.wait_for(Option::is_some) => Err(stopped()),
+        () = core.stop.cancelled() => Err(stopped()),
+        () = tokio::time::sleep_until(until.into()) => {
+            Err(ReadError::Unavailable { reason: format!("this node has not reached index {index} in time") })
+        }
+    }
+}
+
+/// The gate's task: one round after the other, each for all that wait when it begins.
+pub(crate) async fn run_gate(core: Arc<Core>, mut queue: mpsc::Receiver<Waiter>) {
+    let mut waiting: Vec<Waiter> = Vec::new();
+    loop {
+        if waiting.is_empty() {
+            tokio::select! {
+                () = core.stop.cancelled() => return,
+                waiter = queue.recv() => match waiter {
+                    Some(waiter) => waiting.push(waiter),
+                    None => return,
+                },
+            }
+        }
+        while let Ok(waiter) = queue.try_recv() {
+            waiting.push(waiter);
+        }
+        waiting.retain(|waiter| !waiter.is_closed());
+        if waiting.is_empty() {
+            continue;
+        }
+        let round = tokio::select! {
+            () = core.stop.cancelled() => return,
+            round = round(&core) => round,
+        };
+        match round {
+            Ok(point) => {
+                for waiter in waiting.drain(..) {
+                    // The reader may have given up.
+                    let _ = waiter.send(point);
+                }
+            }
+            Err(reason) => {
+                tracing::debug!(reason, readers = waiting.len(), "a read round failed, the next one follows");
+                tokio::time::sleep(core.timing.retry_interval).await;
+            }
+        }
+    }
+}
+
+/// One round: this node's if it leads, else the leader's.
+async fn round(core: &Core) -> Result<Point, String> {
+    let leader_id = core.leader_id();
+    let point = async {
+        match leader_id {
+            None => Err("no leader is known".to_string()),
+            Some(leader_id) if leader_id == core.node_id() => lead_round(core).await,
+            Some(leader_id) => ask_leader(core, leader_id).await,
+        }
+    };
+    if leader_id.is_none() {
+        return point.await;
+    }
+    tokio::select! {
+        point = point => point,
+        () = core.leader_changed(leader_id) => Err("the leader has changed".to_string()),
+    }
+}
+
+async fn lead_round(core: &Core) -> Result<Point, String> {
+    let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(core.timing.election_max);
+    let linearizer = core.raft.get_read_linearizer(option).await.map_err(|error| error.to_string())?;
+    let index = linearizer.read_log_id().index();
+    Ok(Point { index, time_micros: core.stamper.now(core.shared.stamp_micros()) })
+}
+
+async fn ask_leader(core: &Core, leader_id: u64) -> Result<Point, String> {
+    let mut client = core.client(leader_id, Lane::Control)?;
+    let timeout = core.timing.election_max * 2;
+    let request = with_deadline(ReadIndexRequest { header: Some(core.peers.header(leader_id)) }, timeout);
+    let answer = within(timeout, client.read_index(request)).await;
+    let answer = answer.map_err(|status| format!("node {leader_id}: {}", status.message()))?;
+    match answer.outcome {
+        Some(read_index_response::Outcome::Point(point)) => {
+            Ok(Point { index: point.index, time_micros: point.time_micros })
+        }
+        Some(read_index_response::Outcome::NotLeader(_)) | None => Err(format!("node {leader_id} does not lead")),
+    }
+}

@@ -1,0 +1,296 @@
+//! From a configuration to a running node.
+//!
+//! The order matters: the lock before anything is read, the identity before a peer is spoken to, the peer server before the
+//! cluster exists, the keyring before the log and the store that it opens.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use cairn_engine::keyring::Keyring;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{InitializeError, RaftError};
+use openraft::{Config, SnapshotPolicy};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::core::{Core, Raft};
+use super::propose::{Proposals, Submission, run_proposer};
+use super::read::{ReadGate, Waiter, run_gate};
+use super::status::{States, run_reporter};
+use super::{Node, bootstrap, duties};
+use crate::clock::{Stamper, SystemClock};
+use crate::config::{Limits, NodeConfig, Peer, Timing};
+use crate::error::StartError;
+use crate::identity::{DirLock, Identity};
+use crate::network::{Membership, NetworkFactory, PeerServer, Peers, serve};
+use crate::snapshot::{SnapshotReceiver, SnapshotStore, run_controller};
+use crate::state_machine::{Generations, Shared, StateMachine};
+use crate::types::PeerNode;
+
+/// Entries in one append; bytes are capped by the log store.
+const APPEND_ENTRIES_MAX: u64 = 1024;
+
+/// Where the parts of a data directory lie.
+struct Layout {
+    keyring: PathBuf,
+    log: PathBuf,
+    group: PathBuf,
+}
+
+impl Layout {
+    fn of(data_dir: &Path) -> Self {
+        Self {
+            keyring: data_dir.join("keyring"),
+            log: data_dir.join("wal").join("group-0"),
+            group: data_dir.join("group-0"),
+        }
+    }
+}
+
+pub(super) async fn start(config: NodeConfig) -> Result<Arc<Node>, StartError> {
+    check(&config)?;
+    let layout = Layout::of(&config.data_dir);
+    let (data_dir, node_id) = (config.data_dir.clone(), config.node_id);
+    let opened = blocking(move || {
+        let lock = DirLock::take(&data_dir)?;
+        let identity = Identity::open(&data_dir, node_id)?;
+        Ok((lock, identity))
+    });
+    let (lock, identity) = opened.await?;
+    let identity = Arc::new(identity);
+    let peers = Arc::new(Peers::new(Arc::clone(&identity), &config.peers, config.timing.clone()));
+
+    let mut tasks = JoinSet::new();
+    let server_stop = CancellationToken::new();
+    // Ends the server if the start fails, or if its future is dropped.
+    let guard = server_stop.clone().drop_guard();
+    let server = start_server(&mut tasks, Arc::clone(&identity), config.listener, server_stop.clone())?;
+
+    let keyring = bootstrap::join(&identity, &peers, &config.peers, &layout.keyring, &config.root_key).await?;
+    let keyring = Arc::new(keyring);
+    let membership = Membership { cluster_id: keyring.cluster_id(), keyring: Arc::clone(&keyring) };
+    let _ = server.membership.set(membership);
+
+    let parts = Parts { identity, peers, keyring, server_stop: server_stop.clone() };
+    let started = start_core(parts, &layout, &config.data_dir, &config.timing, &config.limits, config.engine).await?;
+    let (core, submissions, waiters) = started;
+    let _ = server.core.set(Arc::clone(&core));
+    start_tasks(&mut tasks, &core, submissions, waiters);
+    initialize(&core, &config.peers).await?;
+    DropGuard::disarm(guard);
+    Ok(Arc::new(Node { core, tasks: Mutex::new(Some(tasks)), server_stop, _lock: lock }))
+}
+
+fn check(config: &NodeConfig) -> Result<(), StartError> {
+    let fault = |reason: String| Err(StartError::Config(reason));
+    let mut ids = BTreeMap::new();
+    for peer in &config.peers {
+        if peer.id == 0 {
+            return fault("node ids begin at 1: correct the list of peers".to_string());
+        }
+        if peer.peer_address.is_empty() {
+            return fault(format!("node {} has no peer address: correct the list of peers", peer.id));
+        }
+        if ids.insert(peer.id, ()).is_some() {
+            return fault(format!("node {} is listed twice: correct the list of peers", peer.id));
+        }
+    }
+    if !ids.contains_key(&config.node_id) {
+        return fault(format!("node {} is not in the list of peers: add it", config.node_id));
+    }
+    config.engine.validate().map_err(|error| StartError::Config(error.to_string()))
+}
+
+fn start_server(
+    tasks: &mut JoinSet<()>,
+    identity: Arc<Identity>,
+    listener: std::net::TcpListener,
+    stop: CancellationToken,
+) -> Result<PeerServer, StartError> {
+    let listening = listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener));
+    let listener = listening.map_err(|error| StartError::Config(format!("the peer port cannot be used: {error}")))?;
+    let server = PeerServer { identity, membership: Arc::new(OnceLock::new()), core: Arc::new(OnceLock::new()), stop };
+    tasks.spawn(serve(server.clone(), listener));
+    Ok(server)
+}
+
+/// What is there before the store is opened.
+struct Parts {
+    identity: Arc<Identity>,
+    peers: Arc<Peers>,
+    keyring: Arc<Keyring>,
+    server_stop: CancellationToken,
+}
+
+type Started = (Arc<Core>, mpsc::Receiver<Submission>, mpsc::Receiver<Waiter>);
+
+async fn start_core(
+    parts: Parts,
+    layout: &Layout,
+    data_dir: &Path,
+    timing: &Timing,
+    limits: &Limits,
+    engine: cairn_engine::Options,
+) -> Result<Started, StartError> {
+    let Parts { identity, peers, keyring, server_stop } = parts;
+    let node_id = identity.node_id();
+    let cluster_id = keyring.cluster_id();
+    let (group_dir, log_dir, opening_keyring) = (layout.group.clone(), layout.log.clone(), Arc::clone(&keyring));
+    let opened = blocking(move || {
+        let first_start = !identity.log_created();
+        if !first_start && !log_dir.is_dir() {
+            return Err(StartError::Damaged { path: log_dir, reason: "the log is missing".to_string() });
+        }
+        let generations = Generations::open(&group_dir, &engine, Arc::clone(&opening_keyring), first_start)?;
+        let snapshots = SnapshotStore::open(group_dir.join("snapshots"))?;
+        let log = open_log(&log_dir, opening_keyring, node_id)?;
+        if first_start {
+            identity.set_log_created()?;
+        }
+        Ok((generations, snapshots, log))
+    });
+    let (generations, snapshots, log) = opened.await?;
+    let shared = Arc::new(Shared::new(Arc::new(generations), snapshots, limits.clone()));
+    let machine = StateMachine::new(Arc::clone(&shared)).map_err(StartError::io(data_dir))?;
+    let network = NetworkFactory {
+        peers: Arc::clone(&peers),
+        keyring: Arc::clone(&keyring),
+        shared: Arc::clone(&shared),
+        timing: timing.clone(),
+        limits: limits.clone(),
+    };
+    let raft_config = raft_config(&cluster_id.to_string(), timing, limits)?;
+    let raft = Raft::new(node_id, Arc::new(raft_config), network, log, machine).await;
+    let raft = raft.map_err(|error| start_failed(&shared, &error))?;
+    let (proposals, submissions) = Proposals::new(limits);
+    let (reads, waiters) = ReadGate::new();
+    let core = Core {
+        cluster_id,
+        keyring,
+        raft,
+        shared,
+        stamper: Arc::new(Stamper::new(Box::new(SystemClock), timing.clock_jump_max)),
+        peers,
+        proposals,
+        reads,
+        states: States::default(),
+        receiver: Arc::new(Mutex::new(SnapshotReceiver::new(layout.group.join("incoming")))),
+        data_dir: data_dir.to_path_buf(),
+        timing: timing.clone(),
+        limits: limits.clone(),
+        draining: AtomicBool::new(false),
+        started_at: Instant::now(),
+        stop: server_stop,
+    };
+    Ok((Arc::new(core), submissions, waiters))
+}
+
+/// The state machine knows better than openraft why it failed.
+fn start_failed(shared: &Shared, error: &dyn std::fmt::Display) -> StartError {
+    let reason = shared.fatal().borrow().clone();
+    StartError::Raft(reason.unwrap_or_else(|| error.to_string()))
+}
+
+fn open_log(dir: &Path, keyring: Arc<Keyring>, node_id: u64) -> Result<crate::memory_log::MemoryLog, StartError> {
+    let _ = (keyring, node_id);
+    crate::files::make_dir(dir).map_err(StartError::io(dir))?;
+    Ok(crate::memory_log::MemoryLog::open(dir))
+}
+
+fn raft_config(cluster_name: &str, timing: &Timing, limits: &Limits) -> Result<Config, StartError> {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let config = Config {
+        cluster_name: cluster_name.to_string(),
+        heartbeat_interval: millis(timing.heartbeat),
+        election_timeout_min: millis(timing.election_min),
+        election_timeout_max: millis(timing.election_max),
+        install_snapshot_timeout: millis(timing.snapshot_timeout),
+        max_payload_entries: APPEND_ENTRIES_MAX,
+        // A follower gets a snapshot only when the log no longer has what it needs.
+        replication_lag_threshold: u64::MAX,
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        snapshot_max_chunk_size: limits.snapshot_chunk_bytes as u64,
+        enable_pre_vote: Some(true),
+        // A leader that only speaks and is not answered falls silent in turns, so that others may elect one.
+        quorum_loss_probe_interval: Some(millis(timing.election_max) * 3),
+        backoff: "50ms 100ms 200ms ...1s".to_string(),
+        ..Config::default()
+    };
+    config.validate().map_err(|error| StartError::Config(format!("the timing does not fit: {error}")))
+}
+
+fn start_tasks(
+    tasks: &mut JoinSet<()>,
+    core: &Arc<Core>,
+    submissions: mpsc::Receiver<Submission>,
+    waiters: mpsc::Receiver<Waiter>,
+) {
+    tasks.spawn(run_proposer(Arc::clone(core), submissions));
+    tasks.spawn(run_gate(Arc::clone(core), waiters));
+    tasks.spawn(run_reporter(Arc::clone(core)));
+    tasks.spawn(duties::run(Arc::clone(core)));
+    tasks.spawn(watch_core(Arc::clone(core)));
+    tasks.spawn(run_controller(
+        core.raft.clone(),
+        Arc::clone(&core.shared),
+        core.limits.clone(),
+        core.timing.clone(),
+        core.stop.clone(),
+    ));
+}
+
+/// Publishes it when openraft stops by itself, such as after an error of the log.
+async fn watch_core(core: Arc<Core>) {
+    let mut metrics = core.raft.metrics();
+    loop {
+        if let Err(fatal) = &metrics.borrow_and_update().running_state {
+            if !core.stop.is_cancelled() {
+                core.shared.stop_because(&fatal.to_string());
+            }
+            return;
+        }
+        tokio::select! {
+            () = core.stop.cancelled() => return,
+            changed = metrics.changed() => if changed.is_err() {
+                return;
+            },
+        }
+    }
+}
+
+/// Gives a new cluster its first members. Only the lowest id does so, which is the one that made the cluster.
+async fn initialize(core: &Core, peers: &[Peer]) -> Result<(), StartError> {
+    let lowest = peers.iter().map(|peer| peer.id).min();
+    let initialized = core.raft.is_initialized().await.map_err(|error| start_failed(&core.shared, &error))?;
+    if initialized || lowest != Some(core.node_id()) {
+        return Ok(());
+    }
+    let members: BTreeMap<u64, PeerNode> = peers
+        .iter()
+        .map(|peer| {
+            let node =
+                PeerNode { peer_address: peer.peer_address.clone(), client_address: peer.client_address.clone() };
+            (peer.id, node)
+        })
+        .collect();
+    match core.raft.initialize(members).await {
+        // A peer may have been elected and have written to this log in the meantime.
+        Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+        Err(error) => Err(start_failed(&core.shared, &error)),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StartError> + Send + 'static,
+) -> Result<T, StartError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => Err(StartError::Config(format!("the start has failed: {error}"))),
+    }
+}

@@ -1,0 +1,251 @@
+//! Snapshots: checkpoints of the store, kept as files and sent as files.
+//!
+//! ```text
+//! group-0/snapshots/ID/             a checkpoint, mostly hard links; ours to send
+//! group-0/incoming/manifest         what is being received: peer.v1.SnapshotManifest
+//! group-0/incoming/files/           what has been received of it
+//! ```
+//!
+//! The state is durable by itself, so a snapshot serves two ends only: a follower that has fallen behind the log, and the
+//! permission to purge the log. It therefore lives no longer than the process: a start removes what it finds and takes a
+//! new one when it is needed. A directory is removed when the last sender that reads it is done.
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | snapshots on disk, manifests |
+//! | `receive.rs` | the receiving side: staging, checksums, resuming |
+//! | `send.rs` | the sending side |
+//! | `controller.rs` | when to take a snapshot and what to purge |
+
+mod controller;
+mod receive;
+mod send;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cairn_engine::Engine;
+use cairn_proto::peer::{SnapshotFile, SnapshotManifest};
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+
+pub(crate) use controller::run as run_controller;
+pub(crate) use receive::{ReceiveError, SnapshotReceiver};
+pub(crate) use send::{SendError, send};
+
+use crate::error::StartError;
+use crate::files::{make_dir, remove_dir};
+use crate::state_machine::{error_chain, from_engine_log_id};
+use crate::types::{SnapshotMeta, StoredMembership, decode_membership, log_id_to_proto, stored_membership_to_proto};
+
+/// What openraft hands around as the content of a snapshot.
+pub(crate) type SnapshotData = Arc<SnapshotDir>;
+
+/// A snapshot in a directory of its own.
+#[derive(Debug)]
+pub(crate) struct SnapshotDir {
+    path: PathBuf,
+    /// Whether the directory is removed with this value: ours are, a received one becomes a generation.
+    temporary: bool,
+    id: String,
+    meta: SnapshotMeta,
+    files: Vec<(String, u64)>,
+    manifest: OnceLock<SnapshotManifest>,
+}
+
+impl SnapshotDir {
+    /// What the snapshot covers.
+    #[must_use]
+    pub(crate) fn meta(&self) -> &SnapshotMeta {
+        &self.meta
+    }
+
+    /// The directory.
+    #[must_use]
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The last index in the snapshot.
+    pub(crate) fn index(&self) -> Option<u64> {
+        self.meta.last_log_id.map(|log_id| log_id.index)
+    }
+
+    /// The manifest; hashes all files when first asked. Blocks.
+    ///
+    /// The hashes are made here and not with the snapshot, since most snapshots are never sent.
+    pub(crate) fn manifest(&self) -> std::io::Result<&SnapshotManifest> {
+        if let Some(manifest) = self.manifest.get() {
+            return Ok(manifest);
+        }
+        let mut files = Vec::with_capacity(self.files.len());
+        for (name, size) in &self.files {
+            let sha256 = hash_file(&self.path.join(name))?.to_vec().into();
+            files.push(SnapshotFile { name: name.clone(), size: *size, sha256 });
+        }
+        Ok(self.manifest.get_or_init(|| SnapshotManifest {
+            snapshot_id: self.id.clone(),
+            last_log_id: self.meta.last_log_id.as_ref().map(log_id_to_proto),
+            membership: Some(stored_membership_to_proto(&self.meta.last_membership)),
+            files,
+        }))
+    }
+}
+
+impl Drop for SnapshotDir {
+    fn drop(&mut self) {
+        if !self.temporary {
+            return;
+        }
+        let path = std::mem::take(&mut self.path);
+        // The last owner may be a task on an async worker.
+        std::thread::spawn(move || {
+            if let Err(error) = remove_dir(&path) {
+                tracing::warn!(path = %path.display(), %error, "an old snapshot could not be removed");
+            }
+        });
+    }
+}
+
+/// The snapshots of this node.
+pub(crate) struct SnapshotStore {
+    dir: PathBuf,
+    next: AtomicU64,
+    state: Mutex<Held>,
+    transfers: Arc<Mutex<BTreeMap<u64, u64>>>,
+}
+
+#[derive(Default)]
+struct Held {
+    current: Option<Arc<SnapshotDir>>,
+    previous_index: Option<u64>,
+}
+
+impl SnapshotStore {
+    /// An empty store in `dir`; removes what an earlier process left there.
+    pub(crate) fn open(dir: PathBuf) -> Result<Self, StartError> {
+        remove_dir(&dir).map_err(StartError::io(&dir))?;
+        make_dir(&dir).map_err(StartError::io(&dir))?;
+        Ok(Self { dir, next: AtomicU64::new(1), state: Mutex::default(), transfers: Arc::default() })
+    }
+
+    /// The newest snapshot.
+    pub(crate) fn current(&self) -> Option<Arc<SnapshotDir>> {
+        self.state.lock().current.clone()
+    }
+
+    /// The last index of the snapshot before the newest: what a follower that is a little behind still finds in the log.
+    pub(crate) fn previous_index(&self) -> Option<u64> {
+        self.state.lock().previous_index
+    }
+
+    /// Takes a snapshot of `engine` and makes it the newest. Blocks.
+    pub(crate) fn build(&self, engine: &Engine) -> Result<Arc<SnapshotDir>, String> {
+        let id = format!("{:06}", self.next.fetch_add(1, Ordering::Relaxed));
+        let path = self.dir.join(&id);
+        let checkpoint = engine.checkpoint(&path).map_err(|error| error_chain(&error))?;
+        let membership = match &checkpoint.applied.membership {
+            None => StoredMembership::default(),
+            Some((log_id, bytes)) => StoredMembership::new(
+                Some(from_engine_log_id(log_id)),
+                decode_membership(bytes).map_err(|error| error.to_string())?,
+            ),
+        };
+        let meta = SnapshotMeta {
+            last_log_id: checkpoint.applied.log_id.as_ref().map(from_engine_log_id),
+            last_membership: membership,
+        };
+        let mut files = Vec::with_capacity(checkpoint.files.len());
+        for (name, size) in &checkpoint.files {
+            let name = name.to_str().filter(|name| is_file_name(name));
+            let name = name.ok_or_else(|| "the checkpoint has a file in a place of its own".to_string())?;
+            files.push((name.to_string(), *size));
+        }
+        let dir = Arc::new(SnapshotDir { path, temporary: true, id, meta, files, manifest: OnceLock::new() });
+        let mut held = self.state.lock();
+        held.previous_index = held.current.as_ref().and_then(|dir| dir.index());
+        held.current = Some(Arc::clone(&dir));
+        Ok(dir)
+    }
+
+    /// Notes that `snapshot` is being sent; the log after it is kept until the returned value is dropped.
+    pub(crate) fn begin_transfer(&self, snapshot: &SnapshotDir) -> Transfer {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.transfers.lock().insert(id, snapshot.index().unwrap_or(0));
+        Transfer { id, transfers: Arc::clone(&self.transfers) }
+    }
+
+    /// The lowest index that a running transfer starts from.
+    pub(crate) fn transfers_min(&self) -> Option<u64> {
+        self.transfers.lock().values().copied().min()
+    }
+}
+
+/// A running transfer.
+pub(crate) struct Transfer {
+    id: u64,
+    transfers: Arc<Mutex<BTreeMap<u64, u64>>>,
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        self.transfers.lock().remove(&self.id);
+    }
+}
+
+/// Whether `name` is a plain file name: it comes from a peer, and must not lead out of the staging directory.
+pub(crate) fn is_file_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    !name.is_empty() && name.len() <= 128 && name.bytes().all(plain) && !name.bytes().all(|byte| byte == b'.')
+}
+
+/// The SHA-256 of a file. Blocks.
+pub(crate) fn hash_file(path: &Path) -> std::io::Result<[u8; 32]> {
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finalize().into()),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_file_names_pass() {
+        for good in ["CURRENT", "MANIFEST-000004", "000012.sst", "OPTIONS-000007", "a_b"] {
+            assert!(is_file_name(good), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "/etc/passwd", "..\\x", "a\0b", "é", &"x".repeat(129)] {
+            assert!(!is_file_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_transfer_holds_the_log_until_it_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SnapshotStore::open(dir.path().join("snapshots")).unwrap();
+        let snapshot = SnapshotDir {
+            path: PathBuf::new(),
+            temporary: false,
+            id: "1".to_string(),
+            meta: SnapshotMeta::default(),
+            files: Vec::new(),
+            manifest: OnceLock::new(),
+        };
+        let transfer = store.begin_transfer(&snapshot);
+        assert_eq!(store.transfers_min(), Some(0));
+        drop(transfer);
+        assert_eq!(store.transfers_min(), None);
+    }
+}
