@@ -1,6 +1,7 @@
 //! The memory-resident index of a Cairn space: vectors and attributes, found by nearness and by filter.
 //!
-//! Pure memory: no I/O, no async, no clock, no knowledge of the wire format. A [`Partition`] holds one space's memories under one embedding.
+//! Pure memory: no I/O, no async, no clock, no knowledge of the wire format. A [`Partition`] holds one space's memories
+//! under one embedding.
 //!
 //! ```text
 //!   engine ──upsert/remove──▶ Partition ──▶ slots       memory key and id of each slot, slot reuse
@@ -10,22 +11,44 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `partition.rs` | the whole of one space and embedding; the only type that the engine changes |
 //! | `filter/` | the filter tree, its plain definition on one document, and the checks of a filter before use |
 //! | `schema.rs` | which fields are indexed, and as what |
-//! | `partition.rs` | the whole of one space and embedding; the only type that the engine mutates |
+//! | `attributes/` | the indexed values, and which memories match a filter |
+//! | `vectors.rs` | vectors by slot, and the flat search |
+//! | `codes.rs` | 8-bit codes, and the proof of how far their scores can be off |
+//! | `distance/` | the inner loops for each instruction set |
+//! | `metric.rs` | cosine, inner product, Euclidean distance |
+//! | `slots.rs` | which memory is in which slot, and the ids that break ties |
+//! | `arena.rs`, `budget.rs` | aligned memory that is overwritten when freed; limits on memory |
 //!
 //! Invariants: one writer at a time (`&mut self`), any number of readers (`&self`). Everything is deterministic: the same
-//! calls in the same order give the same slots, hits and scores on every processor.
+//! calls in the same order give the same slots, hits and scores on every processor. A removed memory's bytes are
+//! overwritten at once; only numbers and slots of its attributes may stay behind in memory that a growing list gave back.
 
+mod arena;
+mod attributes;
+mod budget;
+mod codes;
+mod distance;
 mod error;
 pub mod filter;
+mod metric;
 mod partition;
 mod schema;
+mod slots;
+mod vectors;
 
+/// The instruction set that this processor's inner loops use, such as `avx512-vnni` or `scalar`.
+pub fn instruction_set() -> &'static str {
+    distance::kernels().name
+}
+
+pub use attributes::Matches;
+pub use budget::MemoryBudget;
 pub use error::IndexError;
 pub use filter::{Condition, Field, FieldSource, Filter, FilterError, Scalar, ScalarRef, Test};
-pub use partition::{
-    Hit, Matches, MemoryBudget, MemoryKey, Metric, Partition, PartitionOptions, SearchOutput, SearchParams,
-    SearchRequest, Strategy,
-};
+pub use metric::Metric;
+pub use partition::{Hit, Partition, PartitionOptions, SearchOutput, SearchParams, SearchRequest, Strategy};
 pub use schema::{FieldType, MAX_FIELDS, Schema, SchemaError};
+pub use slots::MemoryKey;

@@ -1,62 +1,16 @@
 //! The index of one space and embedding.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use roaring::RoaringBitmap;
 
+use crate::attributes::{Attributes, Matches};
+use crate::budget::{MemoryBudget, Reservation};
+use crate::codes::Query;
 use crate::error::IndexError;
 use crate::filter::{FieldSource, Filter};
+use crate::metric::Metric;
 use crate::schema::Schema;
-
-/// How two vectors are compared. A score is always better when higher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Metric {
-    /// Score: cosine of the angle. Distance: 1 - score.
-    Cosine,
-    /// Score: inner product. Distance: -score.
-    Dot,
-    /// Score: -(squared Euclidean distance). Distance: squared Euclidean distance.
-    L2,
-}
-
-/// The name of a memory in the store: 16 bytes that the engine derives from its id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct MemoryKey(pub [u8; 16]);
-
-/// A limit on the memory of several partitions together. Clones share the limit.
-#[derive(Debug, Clone)]
-pub struct MemoryBudget {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    limit: u64,
-    used: AtomicU64,
-}
-
-impl MemoryBudget {
-    /// At most this many bytes.
-    pub fn new(limit_bytes: u64) -> Self {
-        Self { shared: Arc::new(Shared { limit: limit_bytes, used: AtomicU64::new(0) }) }
-    }
-
-    /// No limit, but the bytes are counted.
-    pub fn unlimited() -> Self {
-        Self::new(u64::MAX)
-    }
-
-    /// Bytes in use by all partitions of this budget.
-    pub fn used(&self) -> u64 {
-        self.shared.used.load(Ordering::Relaxed)
-    }
-
-    /// Bytes that are left.
-    pub fn available(&self) -> u64 {
-        self.shared.limit.saturating_sub(self.used())
-    }
-}
+use crate::slots::{MemoryKey, Place, Slots};
+use crate::vectors::{FlatSearch, VectorStore};
 
 /// What a partition is made for.
 #[derive(Debug, Clone)]
@@ -69,17 +23,6 @@ pub struct PartitionOptions {
     pub schema: Schema,
     /// Where the bytes are counted.
     pub budget: MemoryBudget,
-}
-
-/// The memories that match a filter, as far as the index can tell.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Matches {
-    /// Slots of all memories that match, and, unless `exact`, of some that may.
-    pub bitmap: RoaringBitmap,
-    /// Those of `bitmap` that match for certain. Equal to `bitmap` where `exact`.
-    pub certain: RoaringBitmap,
-    /// Whether `bitmap` is the very set; else the records of `bitmap` without `certain` must be tested.
-    pub exact: bool,
 }
 
 /// How hard to look.
@@ -130,10 +73,22 @@ pub enum Strategy {
     FilteredGraph,
 }
 
+impl Strategy {
+    /// The name in the public API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Flat => "flat",
+            Self::Graph => "graph",
+            Self::FilteredGraph => "filtered_graph",
+        }
+    }
+}
+
 /// The outcome of a search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SearchOutput {
-    /// Best first; ties by the memories' ids.
+    /// Best first; ties by the bytes of the memories' ids.
     pub hits: Vec<Hit>,
     /// Vectors whose codes were compared.
     pub compared: u64,
@@ -144,14 +99,28 @@ pub struct SearchOutput {
 }
 
 /// The index of one space and embedding: attributes of all its memories, and the vectors of those that have one.
+///
+/// Invariants: a slot is live in `slots` exactly when it is in `attributes`; every slot with a vector is live.
 pub struct Partition {
     options: PartitionOptions,
+    slots: Slots,
+    attributes: Attributes,
+    vectors: VectorStore,
+    /// What slots and attributes hold of the budget; the vectors' arenas count for themselves.
+    reservation: Reservation,
 }
 
 impl Partition {
     /// An empty partition. Fails for a dimension outside of 1..=4096.
     pub fn new(options: PartitionOptions) -> Result<Self, IndexError> {
-        Ok(Self { options })
+        let vectors = VectorStore::new(options.dimension, options.metric, &options.budget)?;
+        Ok(Self {
+            slots: Slots::default(),
+            attributes: Attributes::new(options.schema.clone()),
+            vectors,
+            reservation: options.budget.empty(),
+            options,
+        })
     }
 
     /// What the partition was made for.
@@ -159,69 +128,122 @@ impl Partition {
         &self.options
     }
 
-    /// Adds a memory, or replaces what is known of it. `id` is the caller's id (ties in scores are broken by its bytes).
-    /// Visible to the next search. Returns the memory's slot, which stays its own until it is removed.
-    pub fn upsert(
+    /// Adds a memory, or replaces all that is known of it. `id` is the caller's id, by whose bytes ties in scores are broken;
+    /// a memory without a vector is never a hit of a search. Visible to the next search. Returns the memory's slot, which
+    /// stays its own until it is removed. On an error nothing has changed.
+    pub fn upsert<S: FieldSource + ?Sized>(
         &mut self,
         key: MemoryKey,
         id: &[u8],
-        fields: &dyn FieldSource,
+        fields: &S,
         vector: Option<&[f32]>,
     ) -> Result<u32, IndexError> {
-        let _ = (key, id, fields, vector);
-        todo!()
-    }
-
-    /// Checks a vector as [`Self::upsert`] and [`Self::search`] do.
-    pub fn check_vector(&self, vector: &[f32]) -> Result<(), IndexError> {
-        let _ = vector;
-        todo!()
+        if let Some(vector) = vector {
+            self.check_vector(vector)?;
+        }
+        let place = self.slots.place(&key)?;
+        let row = self.attributes.read(fields);
+        // Every value can cost a place of its own in its field's order, beside the slot and its key.
+        self.options.budget.check(row.len() as u64 * 8 + id.len() as u64 + 512)?;
+        let (Place::Taken(slot) | Place::Free(slot)) = place;
+        if vector.is_some() {
+            self.vectors.reserve(slot)?;
+        }
+        if place == Place::Taken(slot) {
+            self.attributes.remove(slot);
+            if vector.is_none() {
+                self.vectors.remove(slot);
+            }
+        } else {
+            self.slots.insert(slot, key, id);
+        }
+        self.attributes.insert(slot, row);
+        if let Some(vector) = vector {
+            self.vectors.insert(slot, vector);
+        }
+        self.settle();
+        Ok(slot)
     }
 
     /// Forgets a memory and overwrites its bytes. Returns whether it was there.
     pub fn remove(&mut self, key: &MemoryKey) -> bool {
-        let _ = key;
-        todo!()
+        let Some(slot) = self.slots.remove(key) else { return false };
+        self.attributes.remove(slot);
+        self.vectors.remove(slot);
+        self.settle();
+        true
     }
 
-    /// The memories that match. The filter must have passed [`Filter::check`].
+    /// Whether [`Self::upsert`] and [`Self::search`] would take this vector: its dimension, that all values are finite, and
+    /// under cosine that it is not zero.
+    pub fn check_vector(&self, vector: &[f32]) -> Result<(), IndexError> {
+        self.vectors.check(vector)
+    }
+
+    /// The memories that match. The filter must have passed [`Filter::check`] with the partition's schema.
     pub fn matches(&self, filter: &Filter) -> Matches {
-        let _ = filter;
-        todo!()
+        self.attributes.matches(filter)
     }
 
-    /// The nearest memories among the matches. Where these are not exact, their records must be tested: use
-    /// [`Self::search_checked`].
+    /// The nearest memories among the matches, exactly min(limit, matches with a vector) of them. Where the matches are not
+    /// exact, their records must be tested too: use [`Self::search_checked`].
     pub fn search(&self, request: &SearchRequest<'_>) -> Result<SearchOutput, IndexError> {
-        self.search_checked(request, &mut |_| true)
+        self.search_with(request, None, &mut |_| true)
     }
 
-    /// The nearest memories among the matches for which `accept` holds. It is asked only of slots that are not certain,
-    /// at most once each, and only of those that would be hits.
+    /// The nearest memories among the matches for which `accept` holds. It is asked only of slots that are not certain, at
+    /// most once of each, best first, and only until the limit is full.
     pub fn search_checked(
         &self,
         request: &SearchRequest<'_>,
         accept: &mut dyn FnMut(u32) -> bool,
     ) -> Result<SearchOutput, IndexError> {
-        let _ = (request, accept);
-        todo!()
+        let uncertain = request.matches.filter(|matches| !matches.exact);
+        self.search_with(request, uncertain.map(|matches| &matches.certain), accept)
+    }
+
+    fn search_with(
+        &self,
+        request: &SearchRequest<'_>,
+        certain: Option<&RoaringBitmap>,
+        accept: &mut dyn FnMut(u32) -> bool,
+    ) -> Result<SearchOutput, IndexError> {
+        self.check_vector(request.query)?;
+        let mask = request.matches.map(|matches| &matches.bitmap);
+        let is_empty = self.vectors.present().is_empty() || mask.is_some_and(RoaringBitmap::is_empty);
+        if request.limit == 0 || is_empty {
+            return Ok(SearchOutput { hits: Vec::new(), compared: 0, rescored: 0, strategy: Strategy::Empty });
+        }
+        let query = Query::new(request.query, self.options.metric);
+        let search = FlatSearch { query: &query, limit: request.limit, mask, certain, slots: &self.slots };
+        let found = self.vectors.search(&search, accept);
+        let hits = found.hits.into_iter().map(|(slot, score)| self.hit(slot, score)).collect();
+        Ok(SearchOutput { hits, compared: found.compared, rescored: found.rescored, strategy: Strategy::Flat })
+    }
+
+    fn hit(&self, slot: u32, score: f64) -> Hit {
+        let key = self.slots.key_of(slot).unwrap_or_default();
+        Hit { slot, key, score, distance: self.options.metric.distance(score) }
+    }
+
+    /// The slots of all memories.
+    pub fn live(&self) -> &RoaringBitmap {
+        self.attributes.live()
     }
 
     /// The slot of a memory.
     pub fn slot_of(&self, key: &MemoryKey) -> Option<u32> {
-        let _ = key;
-        todo!()
+        self.slots.find(key)
     }
 
     /// The memory in a slot.
     pub fn key_of(&self, slot: u32) -> Option<MemoryKey> {
-        let _ = slot;
-        todo!()
+        self.slots.key_of(slot)
     }
 
     /// How many memories there are.
     pub fn len(&self) -> usize {
-        todo!()
+        self.slots.len()
     }
 
     /// Whether there is no memory.
@@ -230,12 +252,24 @@ impl Partition {
     }
 
     /// How many memories have a vector.
-    pub fn vectors(&self) -> usize {
-        todo!()
+    pub fn vectors(&self) -> u64 {
+        self.vectors.present().len()
     }
 
-    /// Bytes of memory that the partition holds.
+    /// Bytes of memory that the partition holds: arenas exactly, slots and attributes estimated.
     pub fn bytes(&self) -> u64 {
-        todo!()
+        size_of::<Self>() as u64 + self.reservation.bytes() + self.vectors.bytes()
+    }
+
+    fn settle(&mut self) {
+        self.reservation.settle(self.slots.bytes() + self.attributes.bytes());
+    }
+
+    #[cfg(test)]
+    pub(crate) fn memory_of(&self, slot: u32) -> (Vec<u8>, Vec<f32>, Vec<f32>) {
+        self.vectors.memory_of(slot)
     }
 }
+
+#[cfg(test)]
+mod tests;

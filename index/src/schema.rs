@@ -3,6 +3,8 @@
 //! Scope, kind, times and importance are always indexed. Metadata fields are indexed where the space's schema names them;
 //! all others still filter correctly, by testing records.
 
+use std::sync::Arc;
+
 use crate::filter::Field;
 
 /// The type of an indexed field's values or, where it holds lists, of their elements.
@@ -23,7 +25,7 @@ pub enum FieldType {
 /// The metadata fields of a space that are indexed. Paths are unique and kept in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Schema {
-    fields: Vec<(String, FieldType)>,
+    fields: Arc<[(String, FieldType)]>,
 }
 
 /// Why a schema cannot be.
@@ -59,7 +61,7 @@ impl Schema {
         if let Some(pair) = fields.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             return Err(SchemaError::Duplicate(pair[0].0.clone()));
         }
-        Ok(Self { fields })
+        Ok(Self { fields: fields.into() })
     }
 
     /// The indexed metadata paths with their types, in the order of the paths.

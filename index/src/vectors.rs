@@ -1,0 +1,426 @@
+//! The vectors of a partition and the flat search over them.
+//!
+//! A search reads the 8-bit codes of every candidate, which bounds each score from both sides (`codes.rs` has the proof), and
+//! then scores exactly, best bound first, until no other candidate can be among the hits. So it is exact.
+//!
+//! ```text
+//!   codes ──products──▶ bounds ──▶ those that can be among the best k ──exact score, best bound first──▶ hits
+//! ```
+//!
+//! Invariant: `present` holds the slots with a vector; the residual of every other row is 0, and so are its codes and values.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use roaring::RoaringBitmap;
+
+use crate::arena::Arena;
+use crate::budget::MemoryBudget;
+use crate::codes::{Query, code_stride, encode, fill_row, vector_stride};
+use crate::distance::{BoundColumns, Rows, kernels};
+use crate::error::IndexError;
+use crate::metric::Metric;
+use crate::slots::{MemoryId, Slots};
+
+/// The largest dimension.
+pub(crate) const MAX_DIMENSION: usize = 4096;
+/// A chunk's vectors take about this many bytes, so that adding one is far below a millisecond.
+const CHUNK_BYTES: usize = 768 * 1024;
+/// Where at least one in so many rows of a chunk is wanted, all are read in order.
+const DENSE_SHARE: usize = 6;
+
+/// The vectors of a partition, by slot.
+pub(crate) struct VectorStore {
+    dimension: usize,
+    metric: Metric,
+    shift: u32,
+    present: RoaringBitmap,
+    codes: Arena<u8>,
+    vectors: Arena<f32>,
+    scale: Arena<f32>,
+    residual: Arena<f32>,
+    norm: Arena<f32>,
+    /// Squared lengths; only under L2.
+    squared: Arena<f64>,
+}
+
+/// What a flat search is asked for.
+pub(crate) struct FlatSearch<'a> {
+    pub(crate) query: &'a Query,
+    /// At least 1.
+    pub(crate) limit: usize,
+    /// The candidates; `None`: all.
+    pub(crate) mask: Option<&'a RoaringBitmap>,
+    /// The candidates that need not be asked about; `None`: all.
+    pub(crate) certain: Option<&'a RoaringBitmap>,
+    /// Where the ids are that break ties.
+    pub(crate) slots: &'a Slots,
+}
+
+/// What a flat search found.
+pub(crate) struct Found {
+    /// Slots with scores, best first.
+    pub(crate) hits: Vec<(u32, f64)>,
+    /// Vectors whose codes were compared.
+    pub(crate) compared: u64,
+    /// Vectors that were compared exactly.
+    pub(crate) rescored: u64,
+}
+
+impl VectorStore {
+    /// An empty store. Fails for a dimension outside of 1..=4096.
+    pub(crate) fn new(dimension: usize, metric: Metric, budget: &MemoryBudget) -> Result<Self, IndexError> {
+        if !(1..=MAX_DIMENSION).contains(&dimension) {
+            return Err(IndexError::UnsupportedDimension(dimension));
+        }
+        let rows = CHUNK_BYTES / (vector_stride(dimension) * size_of::<f32>());
+        let shift = rows.clamp(64, 1024).ilog2();
+        Ok(Self {
+            dimension,
+            metric,
+            shift,
+            present: RoaringBitmap::new(),
+            codes: Arena::new(code_stride(dimension), shift, budget.clone()),
+            vectors: Arena::new(vector_stride(dimension), shift, budget.clone()),
+            scale: Arena::new(1, shift, budget.clone()),
+            residual: Arena::new(1, shift, budget.clone()),
+            norm: Arena::new(1, shift, budget.clone()),
+            squared: Arena::new(1, shift, budget.clone()),
+        })
+    }
+
+    /// Whether a vector can be kept or searched for.
+    pub(crate) fn check(&self, vector: &[f32]) -> Result<(), IndexError> {
+        if vector.len() != self.dimension {
+            return Err(IndexError::WrongDimension { expected: self.dimension, found: vector.len() });
+        }
+        if let Some(position) = vector.iter().position(|value| !value.is_finite()) {
+            return Err(IndexError::NotFinite { position });
+        }
+        if self.metric == Metric::Cosine && vector.iter().all(|value| *value == 0.0) {
+            return Err(IndexError::ZeroVector);
+        }
+        Ok(())
+    }
+
+    /// Makes room for a vector, so that [`Self::insert`] cannot fail.
+    pub(crate) fn reserve(&mut self, slot: u32) -> Result<(), IndexError> {
+        self.codes.reserve(slot)?;
+        self.vectors.reserve(slot)?;
+        self.scale.reserve(slot)?;
+        self.residual.reserve(slot)?;
+        self.norm.reserve(slot)?;
+        if self.metric == Metric::L2 { self.squared.reserve(slot) } else { Ok(()) }
+    }
+
+    /// Keeps a checked vector in a slot for which there is room, instead of one that may be there.
+    pub(crate) fn insert(&mut self, slot: u32, vector: &[f32]) {
+        fill_row(vector, self.metric, self.vectors.row_mut(slot));
+        let terms = encode(self.vectors.row(slot), self.codes.row_mut(slot));
+        self.scale.row_mut(slot)[0] = terms.scale;
+        self.residual.row_mut(slot)[0] = terms.residual;
+        self.norm.row_mut(slot)[0] = terms.norm;
+        if self.metric == Metric::L2 {
+            self.squared.row_mut(slot)[0] = terms.squared;
+        }
+        self.present.insert(slot);
+    }
+
+    /// Forgets the vector of a slot and overwrites its bytes. Returns whether there was one.
+    pub(crate) fn remove(&mut self, slot: u32) -> bool {
+        if !self.present.remove(slot) {
+            return false;
+        }
+        self.codes.wipe(slot);
+        self.vectors.wipe(slot);
+        self.scale.wipe(slot);
+        self.residual.wipe(slot);
+        self.norm.wipe(slot);
+        if self.metric == Metric::L2 {
+            self.squared.wipe(slot);
+        }
+        true
+    }
+
+    /// The slots that have a vector.
+    pub(crate) fn present(&self) -> &RoaringBitmap {
+        &self.present
+    }
+
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> u64 {
+        let columns = self.scale.bytes() + self.residual.bytes() + self.norm.bytes() + self.squared.bytes();
+        self.codes.bytes() + self.vectors.bytes() + columns + self.present.serialized_size() as u64
+    }
+
+    /// The nearest vectors among the candidates for which `accept` holds. It is asked at most once of each candidate that
+    /// is not certain, in the order of scores, and of no more than it takes to fill the limit.
+    pub(crate) fn search(&self, search: &FlatSearch<'_>, accept: &mut dyn FnMut(u32) -> bool) -> Found {
+        let mut candidates = Candidates::new(search.limit, search.certain);
+        let compared = match search.mask {
+            None => {
+                self.scan_all(search.query, &mut candidates);
+                self.present.len()
+            }
+            Some(mask) => {
+                self.scan_mask(search.query, mask, &mut candidates);
+                mask.intersection_len(&self.present)
+            }
+        };
+        let (hits, rescored) = self.rescore(search, candidates.into_best(), accept);
+        Found { hits, compared, rescored }
+    }
+
+    /// How many rows of a chunk have room in every arena.
+    fn rows_in(&self, chunk: usize) -> usize {
+        let columns = [&self.scale, &self.residual, &self.norm].map(|column| column.rows_in(chunk));
+        let squared = if self.metric == Metric::L2 { self.squared.rows_in(chunk) } else { usize::MAX };
+        columns.into_iter().fold(self.codes.rows_in(chunk), usize::min).min(squared)
+    }
+
+    fn scan_all(&self, query: &Query, candidates: &mut Candidates<'_>) {
+        let mut scan = Scan::new(1 << self.shift);
+        for chunk in 0..self.codes.chunks() {
+            let rows = self.rows_in(chunk);
+            let first = (chunk as u32) << self.shift;
+            self.bound_first(query, chunk, rows, &mut scan);
+            for row in 0..rows {
+                candidates.offer(first + row as u32, scan.upper[row], scan.lower[row]);
+            }
+        }
+    }
+
+    fn scan_mask(&self, query: &Query, mask: &RoaringBitmap, candidates: &mut Candidates<'_>) {
+        let chunk_rows = 1usize << self.shift;
+        let mut scan = Scan::new(chunk_rows);
+        let mut wanted: Vec<u32> = Vec::with_capacity(chunk_rows);
+        let mut slots = mask.iter().peekable();
+        while let Some(first) = slots.peek().copied() {
+            let chunk = (first >> self.shift) as usize;
+            let rows = self.rows_in(chunk);
+            wanted.clear();
+            while let Some(slot) = slots.next_if(|slot| (slot >> self.shift) as usize == chunk) {
+                let row = slot & (chunk_rows as u32 - 1);
+                if (row as usize) < rows {
+                    wanted.push(row);
+                }
+            }
+            self.scan_rows(query, chunk, rows, &wanted, &mut scan, candidates);
+        }
+    }
+
+    /// Bounds the wanted rows of a chunk, by reading all of them in order where most are wanted.
+    fn scan_rows(
+        &self,
+        query: &Query,
+        chunk: usize,
+        rows: usize,
+        wanted: &[u32],
+        scan: &mut Scan,
+        candidates: &mut Candidates<'_>,
+    ) {
+        let first = (chunk as u32) << self.shift;
+        if wanted.len() * DENSE_SHARE >= rows {
+            self.bound_first(query, chunk, rows, scan);
+            for row in wanted {
+                candidates.offer(first + row, scan.upper[*row as usize], scan.lower[*row as usize]);
+            }
+        } else {
+            self.bound_at(query, chunk, wanted, scan);
+            for (position, row) in wanted.iter().enumerate() {
+                candidates.offer(first + row, scan.upper[position], scan.lower[position]);
+            }
+        }
+    }
+
+    fn bound_first(&self, query: &Query, chunk: usize, rows: usize, scan: &mut Scan) {
+        let products = &mut scan.products[..rows];
+        kernels().dot_rows(query.codes(), self.codes.chunk(chunk), Rows::First(rows), products);
+        let columns = BoundColumns {
+            products,
+            scale: self.scale.chunk(chunk),
+            residual: self.residual.chunk(chunk),
+            norm: self.norm.chunk(chunk),
+            squared: self.squared.chunk(chunk),
+        };
+        kernels().bound_rows(&query.bounds, &columns, &mut scan.upper, &mut scan.lower);
+    }
+
+    fn bound_at(&self, query: &Query, chunk: usize, wanted: &[u32], scan: &mut Scan) {
+        let products = &mut scan.products[..wanted.len()];
+        kernels().dot_rows(query.codes(), self.codes.chunk(chunk), Rows::At(wanted), products);
+        let picked = &mut scan.picked;
+        let columns = BoundColumns {
+            products,
+            scale: pick(self.scale.chunk(chunk), wanted, &mut picked.scale),
+            residual: pick(self.residual.chunk(chunk), wanted, &mut picked.residual),
+            norm: pick(self.norm.chunk(chunk), wanted, &mut picked.norm),
+            squared: pick(self.squared.chunk(chunk), wanted, &mut picked.squared),
+        };
+        kernels().bound_rows(&query.bounds, &columns, &mut scan.upper, &mut scan.lower);
+    }
+
+    /// Scores candidates exactly, best bound first, and takes a hit once no bound is above its score. So hits come out in
+    /// their final order, and neither a vector is read nor a record asked for that could not be among them.
+    fn rescore(
+        &self,
+        search: &FlatSearch<'_>,
+        mut bounded: BinaryHeap<Bounded>,
+        accept: &mut dyn FnMut(u32) -> bool,
+    ) -> (Vec<(u32, f64)>, u64) {
+        let mut scored: BinaryHeap<Exact<'_>> = BinaryHeap::new();
+        let mut hits = Vec::with_capacity(search.limit.min(bounded.len()));
+        let mut rescored = 0;
+        while hits.len() < search.limit {
+            let best = scored.peek().map(|best| best.score);
+            if let Some(next) = bounded.peek()
+                && best.is_none_or(|score| next.upper >= score)
+            {
+                let slot = next.slot;
+                bounded.pop();
+                let score = self.metric.score(&search.query.vector, self.vectors.row(slot));
+                rescored += 1;
+                scored.push(Exact { score, id: search.slots.id_of(slot), slot });
+                continue;
+            }
+            let Some(best) = scored.pop() else { break };
+            if search.certain.is_none_or(|certain| certain.contains(best.slot)) || accept(best.slot) {
+                hits.push((best.slot, best.score));
+            }
+        }
+        (hits, rescored)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn memory_of(&self, slot: u32) -> (Vec<u8>, Vec<f32>, Vec<f32>) {
+        let terms = [self.scale.row(slot)[0], self.residual.row(slot)[0], self.norm.row(slot)[0]];
+        (self.codes.row(slot).to_vec(), self.vectors.row(slot).to_vec(), terms.to_vec())
+    }
+}
+
+/// The values of some rows of a column; empty where the column is.
+fn pick<'a, T: Copy>(column: &[T], wanted: &[u32], into: &'a mut Vec<T>) -> &'a [T] {
+    into.clear();
+    if !column.is_empty() {
+        into.extend(wanted.iter().map(|row| column[*row as usize]));
+    }
+    into
+}
+
+/// Room for the intermediate results of one chunk.
+struct Scan {
+    products: Vec<i32>,
+    upper: Vec<f64>,
+    lower: Vec<f64>,
+    picked: Picked,
+}
+
+#[derive(Default)]
+struct Picked {
+    scale: Vec<f32>,
+    residual: Vec<f32>,
+    norm: Vec<f32>,
+    squared: Vec<f64>,
+}
+
+impl Scan {
+    fn new(rows: usize) -> Self {
+        Self { products: vec![0; rows], upper: vec![0.0; rows], lower: vec![0.0; rows], picked: Picked::default() }
+    }
+}
+
+/// Those that can still be among the best `limit`.
+struct Candidates<'a> {
+    limit: usize,
+    certain: Option<&'a RoaringBitmap>,
+    /// The highest `limit` lowest scores of certain candidates, the lowest of them on top.
+    floors: BinaryHeap<Lowest>,
+    /// No candidate below this can be among the best.
+    threshold: f64,
+    kept: Vec<Bounded>,
+}
+
+impl<'a> Candidates<'a> {
+    fn new(limit: usize, certain: Option<&'a RoaringBitmap>) -> Self {
+        Self { limit, certain, floors: BinaryHeap::new(), threshold: f64::NEG_INFINITY, kept: Vec::new() }
+    }
+
+    /// Takes a row's bounds; NaN where there is no vector.
+    #[inline]
+    fn offer(&mut self, slot: u32, upper: f64, lower: f64) {
+        if upper >= self.threshold {
+            self.keep(slot, upper, lower);
+        }
+    }
+
+    fn keep(&mut self, slot: u32, upper: f64, lower: f64) {
+        self.kept.push(Bounded { upper, slot });
+        if lower <= self.threshold || self.certain.is_some_and(|certain| !certain.contains(slot)) {
+            return;
+        }
+        if self.floors.len() == self.limit {
+            self.floors.pop();
+        }
+        self.floors.push(Lowest(lower));
+        if self.floors.len() == self.limit {
+            self.threshold = self.floors.peek().map_or(self.threshold, |lowest| lowest.0);
+        }
+    }
+
+    fn into_best(mut self) -> BinaryHeap<Bounded> {
+        self.kept.retain(|candidate| candidate.upper >= self.threshold);
+        BinaryHeap::from(self.kept)
+    }
+}
+
+/// A candidate with the highest score that it can have; the highest is on top of a heap.
+struct Bounded {
+    upper: f64,
+    slot: u32,
+}
+
+/// A lower bound; the lowest is on top of a heap.
+struct Lowest(f64);
+
+/// A candidate with its exact score; the highest, and among equals the first id, is on top of a heap.
+struct Exact<'a> {
+    score: f64,
+    id: &'a MemoryId,
+    slot: u32,
+}
+
+impl Ord for Bounded {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.upper.total_cmp(&other.upper).then(other.slot.cmp(&self.slot))
+    }
+}
+
+impl Ord for Lowest {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.0.total_cmp(&self.0)
+    }
+}
+
+impl Ord for Exact<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_score = if self.score == other.score { Ordering::Equal } else { self.score.total_cmp(&other.score) };
+        by_score.then_with(|| other.id.cmp(self.id)).then(other.slot.cmp(&self.slot))
+    }
+}
+
+macro_rules! order_by_cmp {
+    ($($type:ty),*) => {$(
+        impl PartialOrd for $type {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+        impl PartialEq for $type {
+            fn eq(&self, other: &Self) -> bool {
+                self.cmp(other).is_eq()
+            }
+        }
+        impl Eq for $type {}
+    )*};
+}
+order_by_cmp!(Bounded, Lowest, Exact<'_>);
