@@ -10,6 +10,8 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`node`] | [`Node`]: start, propose, read points, status, stop |
+//! | [`log_store`] | openraft's log storage over the write-ahead log |
+//! | [`wal`] | the encrypted, segmented write-ahead log |
 //! | [`types`] | openraft's type configuration and its protobuf forms |
 //! | `state_machine` | committed entries to the engine, on a thread of its own; generations |
 //! | `snapshot` | snapshots as files: taking, sending, receiving; when to purge the log |
@@ -24,12 +26,14 @@ mod config;
 mod error;
 mod files;
 mod identity;
+pub mod log_store;
 mod memory_log;
 mod network;
 pub mod node;
 mod snapshot;
 mod state_machine;
 pub mod types;
+pub mod wal;
 
 pub use config::{Limits, NodeConfig, Peer, Timing};
 pub use error::{MembershipError, ProposeError, ReadError, StartError};
