@@ -2,6 +2,7 @@
 //! `docs/decisions/0002`.
 
 #![allow(missing_docs, reason = "a bench has no public items but those that criterion's macros make")]
+#![allow(clippy::expect_used, clippy::print_stdout, reason = "a bench that cannot be set up says so and ends")]
 
 use std::hint::black_box;
 

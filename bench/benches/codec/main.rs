@@ -5,6 +5,7 @@
 //! serde; the plain structs are in `plain.rs`, the protobuf ones are Cairn's own.
 
 #![allow(missing_docs, reason = "a bench has no public items but those that criterion's macros make")]
+#![allow(clippy::expect_used, clippy::print_stdout, reason = "a bench that cannot be set up says so and ends")]
 
 mod plain;
 mod proto;
