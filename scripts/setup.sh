@@ -58,7 +58,7 @@ main() {
   has cargo || install_rust
   # rustup fetches the version that rust-toolchain.toml names, here and not in the middle of something else.
   if has rustup; then
-    rustup show active-toolchain >/dev/null 2>&1 || rustup toolchain install >&2
+    rustup show active-toolchain >/dev/null 2>&1 || rustup toolchain install >&2 || say "rustup is old; cargo will fetch its version itself"
   fi
   cargo --version >/dev/null || die "cargo does not start; see rust-toolchain.toml for the version that is needed"
   if ! compgen -G "$CARGO_TARGET_DIR/release/deps/librocksdb-*" >/dev/null && ! compgen -G "$CARGO_TARGET_DIR/release/deps/librocksdb_sys-*" >/dev/null; then

@@ -1,109 +1,14 @@
-//! What the suites over several crates share: clusters of real processes that end with the test.
+//! What the suites over several crates share.
 //!
-//! ```no_run
-//! # async fn example() {
-//! let mut cluster = cairn_tests::TestCluster::start(3).await;
-//! cluster.client().space("default").add("Ada prefers oat milk").await.unwrap();
-//! cluster.kill(1).unwrap();
-//! cluster.start_node(1).unwrap();
-//! cluster.wait_until_ready().await.unwrap();
-//! # }
-//! ```
-//!
-//! The processes run the program that `CAIRN_BIN` names, or that cargo has built beside the test; `make test` builds it first.
+//! | file | what is in it |
+//! |---|---|
+//! | `cluster.rs` | clusters of real processes that end with the test |
+//! | `corpus.rs` | a real corpus with exact answers, where `CAIRN_CORPUS` names its folder |
+//! | `files.rs` | walks over everything that a node has written |
 
-use std::ops::{Deref, DerefMut};
+mod cluster;
+pub mod corpus;
+pub mod files;
 
-use cairn_client::Client;
 pub use cairn_demo::cluster::{Cluster, ClusterError, Node, cairn_binary};
-use tempfile::TempDir;
-
-/// A [`Cluster`] in a temporary directory. When a test fails, it shows the end of each node's log and keeps the directory.
-#[derive(Debug)]
-pub struct TestCluster {
-    cluster: Cluster,
-    /// Empty once the directory is to be kept.
-    directory: Option<TempDir>,
-}
-
-impl TestCluster {
-    /// Starts `nodes` nodes and waits until all are ready.
-    ///
-    /// # Panics
-    /// Where they do not become ready.
-    #[expect(clippy::panic, reason = "a test that cannot start its nodes has failed")]
-    pub async fn start(nodes: u64) -> Self {
-        let mut this = Self::new(nodes);
-        for id in 1..=nodes {
-            this.start_node(id).unwrap_or_else(|error| panic!("{error}"));
-        }
-        this.wait_until_ready().await.unwrap_or_else(|error| panic!("{error}"));
-        this
-    }
-
-    /// Writes the configurations of `nodes` nodes and starts nothing.
-    ///
-    /// # Panics
-    /// Where the files cannot be written.
-    #[must_use]
-    #[expect(clippy::panic, reason = "a test that cannot write its files has failed")]
-    pub fn new(nodes: u64) -> Self {
-        let directory = tempfile::Builder::new().prefix("cairn-test-").tempdir();
-        let directory = directory.unwrap_or_else(|error| panic!("no temporary directory: {error}"));
-        let cluster = Cluster::new(&cairn_binary(), directory.path(), nodes);
-        let cluster = cluster.unwrap_or_else(|error| panic!("{error}"));
-        Self { cluster, directory: Some(directory) }
-    }
-
-    /// A client of all nodes.
-    ///
-    /// # Panics
-    /// Never, since the addresses are well formed.
-    #[must_use]
-    pub fn client(&self) -> Client {
-        self.client_at(self.cluster.endpoints())
-    }
-
-    /// A client of one node only, so that it is this node that answers.
-    ///
-    /// # Panics
-    /// Where there is no such node.
-    #[must_use]
-    pub fn client_of(&self, id: u64) -> Client {
-        self.client_at(vec![self.cluster.node(id).endpoint()])
-    }
-
-    #[expect(clippy::panic, reason = "the addresses are our own")]
-    fn client_at(&self, endpoints: Vec<String>) -> Client {
-        Client::builder().endpoints(endpoints).build().unwrap_or_else(|error| panic!("{error}"))
-    }
-}
-
-impl Deref for TestCluster {
-    type Target = Cluster;
-
-    fn deref(&self) -> &Cluster {
-        &self.cluster
-    }
-}
-
-impl DerefMut for TestCluster {
-    fn deref_mut(&mut self) -> &mut Cluster {
-        &mut self.cluster
-    }
-}
-
-impl Drop for TestCluster {
-    #[expect(clippy::print_stderr, reason = "a failed test should say why")]
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
-        }
-        for node in self.cluster.nodes() {
-            eprintln!("--- the end of node {}'s log\n{}", node.id, node.log_tail());
-        }
-        if let Some(directory) = self.directory.take() {
-            eprintln!("--- logs and data are in {}", directory.keep().display());
-        }
-    }
-}
+pub use cluster::TestCluster;

@@ -10,6 +10,8 @@
 //! | `unsafe` stands in two places. | `index/src/distance/` and `index/src/arena.rs`, and each block says why it is sound. |
 //! | Nothing in the repository names a package registry or a home directory. | Every text file. |
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that meets an error has failed")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

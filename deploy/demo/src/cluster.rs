@@ -20,6 +20,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use cairn_client::{Client, proto};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -305,6 +306,26 @@ impl Cluster {
         Ok(())
     }
 
+    /// Waits until all nodes that have a process have applied the same entries, or `limit` is over; returns what each
+    /// says of itself, in the order of their ids.
+    ///
+    /// # Errors
+    /// A node that does not answer.
+    pub async fn settled_states(&self, limit: Duration) -> cairn_client::Result<Vec<(u64, proto::NodeState)>> {
+        let begun = Instant::now();
+        loop {
+            let mut states = Vec::new();
+            for node in self.nodes.iter().filter(|node| node.child.is_some()) {
+                states.push((node.id, own_state(node).await?));
+            }
+            let together = states.iter().all(|(_, state)| state.applied_index == states[0].1.applied_index);
+            if together || begun.elapsed() > limit {
+                return Ok(states);
+            }
+            tokio::time::sleep(POLL_EVERY).await;
+        }
+    }
+
     /// Lets the processes live on when this value is dropped.
     pub fn leave_running(&mut self) {
         self.leave_running = true;
@@ -321,6 +342,13 @@ impl Drop for Cluster {
             let _ = node.kill();
         }
     }
+}
+
+/// What a node says of itself.
+async fn own_state(node: &Node) -> cairn_client::Result<proto::NodeState> {
+    let status = Client::builder().endpoints([node.endpoint()]).build()?.status().await?;
+    let own = status.members.into_iter().find(|member| member.node_id == node.id);
+    Ok(own.and_then(|member| member.state).unwrap_or_default())
 }
 
 fn position(id: u64) -> usize {

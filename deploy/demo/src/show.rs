@@ -1,6 +1,5 @@
 //! The show, scene by scene. Each scene shows something and then checks it; the first broken promise ends the show.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -294,28 +293,16 @@ impl Show {
     /// Waits until all nodes have applied the same entries, and compares the digests of what they hold.
     async fn compare(&self) -> Result<(), Failure> {
         self.screen.heading("The nodes hold the same");
-        let begun = Instant::now();
-        loop {
-            let mut states = Vec::new();
-            for node in self.cluster.nodes() {
-                let status = self.client_of(node.id)?.status().await.doing("reading the status")?;
-                let own = status.members.into_iter().find(|member| member.node_id == node.id);
-                states.push(own.and_then(|member| member.state).unwrap_or_default());
-            }
-            let distinct = |value: fn(&proto::NodeState) -> String| {
-                states.iter().map(|state| (value(state), ())).collect::<BTreeMap<_, _>>().len()
-            };
-            let together = distinct(|state| state.applied_index.to_string()) == 1;
-            if together || begun.elapsed() > SCENE_WITHIN {
-                let rows = self.cluster.nodes().iter().zip(&states).map(|(node, state)| {
-                    vec![node.id.to_string(), state.applied_index.to_string(), state.digest.clone()]
-                });
-                self.screen.table(&["node", "applied", "digest"], &rows.collect::<Vec<_>>());
-                promise(together, || "the nodes do not come together".to_owned())?;
-                return promise(distinct(|state| state.digest.clone()) == 1, || "the digests differ".to_owned());
-            }
-            tokio::time::sleep(POLL_EVERY).await;
-        }
+        let states = self.cluster.settled_states(SCENE_WITHIN).await.doing("reading the status")?;
+        let rows = states
+            .iter()
+            .map(|(id, state)| vec![id.to_string(), state.applied_index.to_string(), state.digest.clone()]);
+        self.screen.table(&["node", "applied", "digest"], &rows.collect::<Vec<_>>());
+        let same = |equal: fn(&proto::NodeState, &proto::NodeState) -> bool| {
+            states.windows(2).all(|pair| equal(&pair[0].1, &pair[1].1))
+        };
+        promise(same(|a, b| a.applied_index == b.applied_index), || "the nodes do not come together".to_owned())?;
+        promise(same(|a, b| a.digest == b.digest), || "the digests differ".to_owned())
     }
 }
 
