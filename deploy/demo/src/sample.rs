@@ -1,6 +1,6 @@
 //! [`Sample`]: the memories and questions of `deploy/demo`, with the vectors that `scripts/embed_demo.py` made.
 //!
-//! The files are part of the program, so that it runs from anywhere.
+//! The files are part of the program, so that it runs from anywhere. `cairn add --file` reads `memories.jsonl` as well.
 
 use std::collections::BTreeMap;
 
@@ -114,10 +114,7 @@ impl MemoryLine {
             .created_at(time(&self.created_at)?)
             .vector(vector);
         for (key, value) in self.metadata {
-            // JSON has no times: the one field that is a time is known by its name.
-            let value =
-                if key == "date" { Value::from(time(value.as_str().unwrap_or_default())?) } else { from_json(value) };
-            memory = memory.metadata(key, value);
+            memory = memory.metadata(key, from_json(value)?);
         }
         Ok(memory)
     }
@@ -142,9 +139,10 @@ fn decode(text: &str) -> Option<Vec<f32>> {
     right.then(|| values.iter().map(|value| f32::from_le_bytes(*value)).collect())
 }
 
-fn from_json(value: serde_json::Value) -> Value {
+/// A value in the form that `cairn add --file` reads too: JSON has no times, so a time is `{"$time": "..."}`.
+fn from_json(value: serde_json::Value) -> Result<Value, Failure> {
     use serde_json::Value as Json;
-    match value {
+    Ok(match value {
         Json::Null => Value::Null,
         Json::Bool(value) => value.into(),
         Json::Number(number) => match number.as_i64() {
@@ -152,9 +150,14 @@ fn from_json(value: serde_json::Value) -> Value {
             None => number.as_f64().into(),
         },
         Json::String(text) => text.into(),
-        Json::Array(values) => Value::List(values.into_iter().map(from_json).collect()),
-        Json::Object(entries) => Value::Map(entries.into_iter().map(|(key, value)| (key, from_json(value))).collect()),
-    }
+        Json::Array(values) => Value::List(values.into_iter().map(from_json).collect::<Result<_, _>>()?),
+        Json::Object(entries) => match entries.get("$time") {
+            Some(Json::String(text)) => time(text)?.into(),
+            _ => Value::Map(
+                entries.into_iter().map(|(key, value)| Ok((key, from_json(value)?))).collect::<Result<_, Failure>>()?,
+            ),
+        },
+    })
 }
 
 #[cfg(test)]
