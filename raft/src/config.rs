@@ -7,6 +7,8 @@ use std::time::Duration;
 use cairn_engine::Options;
 use cairn_engine::keyring::RootKey;
 
+use crate::wal::WalOptions;
+
 /// One line of the fixed list of peers that a cluster is first made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
@@ -93,6 +95,8 @@ pub struct Limits {
     pub snapshot_bytes: u64,
     /// Bytes of one piece of a snapshot on the wire.
     pub snapshot_chunk_bytes: usize,
+    /// Segments, queue and cache of the write-ahead log.
+    pub log: WalOptions,
 }
 
 impl Default for Limits {
@@ -104,6 +108,7 @@ impl Default for Limits {
             apply_bytes_max: 8 << 20,
             snapshot_bytes: 256 << 20,
             snapshot_chunk_bytes: 1 << 20,
+            log: WalOptions::default(),
         }
     }
 }

@@ -27,7 +27,6 @@ mod error;
 mod files;
 mod identity;
 pub mod log_store;
-mod memory_log;
 mod network;
 pub mod node;
 mod snapshot;

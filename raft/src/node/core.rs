@@ -21,6 +21,7 @@ use crate::network::{Lane, Peers};
 use crate::snapshot::SnapshotReceiver;
 use crate::state_machine::{Shared, StateMachine};
 use crate::types::TypeConfig;
+use crate::wal::Wal;
 
 /// openraft, instantiated for Cairn.
 pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
@@ -30,6 +31,7 @@ pub(crate) struct Core {
     pub(crate) cluster_id: ClusterId,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) raft: Raft,
+    pub(crate) wal: Arc<Wal>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) stamper: Arc<Stamper>,
     pub(crate) peers: Arc<Peers>,

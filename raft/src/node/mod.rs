@@ -228,8 +228,12 @@ impl Node {
         if let Some(mut tasks) = tasks {
             while tasks.join_next().await.is_some() {}
         }
-        let generation = self.engine();
-        match tokio::task::spawn_blocking(move || generation.flush()).await {
+        let (generation, wal) = (self.engine(), Arc::clone(&self.core.wal));
+        let closing = tokio::task::spawn_blocking(move || {
+            wal.close();
+            generation.flush()
+        });
+        match closing.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the store was not flushed; the log has everything"),
             Err(error) => tracing::warn!(%error, "the store was not flushed; the log has everything"),

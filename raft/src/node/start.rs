@@ -27,13 +27,18 @@ use crate::clock::{Stamper, SystemClock};
 use crate::config::{Limits, NodeConfig, Peer, Timing};
 use crate::error::StartError;
 use crate::identity::{DirLock, Identity};
+use crate::log_store::LogStore;
 use crate::network::{Membership, NetworkFactory, PeerServer, Peers, serve};
 use crate::snapshot::{SnapshotReceiver, SnapshotStore, run_controller};
-use crate::state_machine::{Generations, Shared, StateMachine};
-use crate::types::PeerNode;
+use crate::state_machine::{Generations, Shared, StateMachine, error_chain};
+use crate::types::{GROUP, PeerNode};
+use crate::wal::SealContext;
 
-/// Entries in one append; bytes are capped by the log store.
+/// Entries in one append.
 const APPEND_ENTRIES_MAX: u64 = 1024;
+
+/// Bytes of entries in one append, unless a single one is larger.
+const APPEND_BYTES_MAX: usize = 2 << 20;
 
 /// Where the parts of a data directory lie.
 struct Layout {
@@ -141,20 +146,19 @@ async fn start_core(
     let node_id = identity.node_id();
     let cluster_id = keyring.cluster_id();
     let (group_dir, log_dir, opening_keyring) = (layout.group.clone(), layout.log.clone(), Arc::clone(&keyring));
+    let log_limits = limits.clone();
     let opened = blocking(move || {
         let first_start = !identity.log_created();
-        if !first_start && !log_dir.is_dir() {
-            return Err(StartError::Damaged { path: log_dir, reason: "the log is missing".to_string() });
-        }
-        let generations = Generations::open(&group_dir, &engine, Arc::clone(&opening_keyring), first_start)?;
+        let log = open_log(&log_dir, &log_limits, Arc::clone(&opening_keyring), node_id, first_start)?;
+        let generations = Generations::open(&group_dir, &engine, opening_keyring, first_start)?;
         let snapshots = SnapshotStore::open(group_dir.join("snapshots"))?;
-        let log = open_log(&log_dir, opening_keyring, node_id)?;
         if first_start {
             identity.set_log_created()?;
         }
         Ok((generations, snapshots, log))
     });
     let (generations, snapshots, log) = opened.await?;
+    let wal = Arc::clone(log.wal());
     let shared = Arc::new(Shared::new(Arc::new(generations), snapshots, limits.clone()));
     let machine = StateMachine::new(Arc::clone(&shared)).map_err(StartError::io(data_dir))?;
     let network = NetworkFactory {
@@ -173,6 +177,7 @@ async fn start_core(
         cluster_id,
         keyring,
         raft,
+        wal,
         shared,
         stamper: Arc::new(Stamper::new(Box::new(SystemClock), timing.clock_jump_max)),
         peers,
@@ -196,10 +201,27 @@ fn start_failed(shared: &Shared, error: &dyn std::fmt::Display) -> StartError {
     StartError::Raft(reason.unwrap_or_else(|| error.to_string()))
 }
 
-fn open_log(dir: &Path, keyring: Arc<Keyring>, node_id: u64) -> Result<crate::memory_log::MemoryLog, StartError> {
-    let _ = (keyring, node_id);
-    crate::files::make_dir(dir).map_err(StartError::io(dir))?;
-    Ok(crate::memory_log::MemoryLog::open(dir))
+fn open_log(
+    dir: &Path,
+    limits: &Limits,
+    keyring: Arc<Keyring>,
+    node_id: u64,
+    first_start: bool,
+) -> Result<LogStore, StartError> {
+    let missing = || StartError::Damaged {
+        path: dir.to_path_buf(),
+        reason: "the log is missing, and it had been made".to_string(),
+    };
+    if !first_start && !dir.is_dir() {
+        return Err(missing());
+    }
+    let seal = SealContext { keyring, node_id, group: GROUP };
+    let opened = LogStore::open(dir, limits.log.clone(), seal, APPEND_BYTES_MAX);
+    let (log, recovered) = opened.map_err(|error| StartError::Log(error_chain(&error)))?;
+    if recovered.created && !first_start {
+        return Err(missing());
+    }
+    Ok(log)
 }
 
 fn raft_config(cluster_name: &str, timing: &Timing, limits: &Limits) -> Result<Config, StartError> {

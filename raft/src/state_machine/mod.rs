@@ -261,3 +261,6 @@ async fn build_snapshot(shared: &Arc<Shared>) -> io::Result<Arc<SnapshotDir>> {
     let _ = shared.bytes_since_snapshot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract);
     Ok(dir)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+//! openraft's own suite for storage, over the real engine and the real log.
+
+use std::sync::Arc;
+
+use cairn_engine::Options;
+use cairn_engine::crypto::ClusterId;
+use cairn_engine::keyring::{Keyring, RootKey};
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
+use tempfile::TempDir;
+
+use super::{Generations, Shared, StateMachine};
+use crate::config::Limits;
+use crate::log_store::LogStore;
+use crate::snapshot::SnapshotStore;
+use crate::types::{GROUP, TypeConfig};
+use crate::wal::{SealContext, WalOptions};
+
+struct Builder {
+    dir: TempDir,
+    keyring: Arc<Keyring>,
+}
+
+impl Builder {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let root_key = RootKey::from_bytes(&[7; 32]);
+        let keyring = Keyring::create(&dir.path().join("keyring"), &root_key, ClusterId([1; 16])).unwrap();
+        Self { dir, keyring: Arc::new(keyring) }
+    }
+}
+
+impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
+    async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
+        // Below one directory, since a snapshot moves from one store to another by a rename.
+        let dir = tempfile::tempdir_in(self.dir.path()).unwrap();
+        let keyring = Arc::clone(&self.keyring);
+        let seal = SealContext { keyring: Arc::clone(&keyring), node_id: 1, group: GROUP };
+        let options = WalOptions { segment_bytes: 64 << 10, ..WalOptions::default() };
+        let (log, _) = LogStore::open(&dir.path().join("wal"), options, seal, 1 << 20).unwrap();
+        let mut options = Options::new(dir.path());
+        options.block_cache_bytes = 1 << 20;
+        let generations = Generations::open(&dir.path().join("group-0"), &options, keyring, true).unwrap();
+        let snapshots = SnapshotStore::open(dir.path().join("group-0").join("snapshots")).unwrap();
+        let shared = Shared::new(Arc::new(generations), snapshots, Limits::default());
+        Ok((dir, log, StateMachine::new(Arc::new(shared)).unwrap()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_suite_of_openraft_passes() {
+    Suite::test_all(Builder::new()).await.unwrap();
+}

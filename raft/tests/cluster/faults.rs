@@ -1,0 +1,93 @@
+//! Nodes that go and come back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cairn_raft::{ProposeError, ReadError, ReadLevel};
+
+use crate::support::{Cluster, count, in_time, memory, memory_of_request, missing, space, try_write, write};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_acknowledged_write_is_lost_when_the_leader_goes() {
+    let mut cluster = Cluster::running(3).await;
+    write(cluster.node(1), space()).await;
+    let leader = cluster.leader().await;
+    let through = Arc::clone(cluster.node(cluster.follower().await));
+    let writing = tokio::spawn(async move {
+        let mut acknowledged = Vec::new();
+        for n in 0..60 {
+            let id = format!("m{n}");
+            if try_write(&through, memory(&id, "tea"), in_time()).await.is_ok() {
+                acknowledged.push(id);
+            }
+        }
+        acknowledged
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    cluster.stop(leader).await;
+    let acknowledged = writing.await.unwrap();
+    assert_eq!(acknowledged.len(), 60);
+    for node in cluster.nodes() {
+        assert_eq!(missing(node, &acknowledged).await, Vec::<String>::new());
+    }
+    cluster.start(leader).await;
+    assert_eq!(missing(cluster.node(leader), &acknowledged).await, Vec::<String>::new());
+    let (_, digests) = cluster.digests().await;
+    assert!(digests.iter().all(|digest| *digest == digests[0]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_nodes_stop_and_come_back_the_same() {
+    let mut cluster = Cluster::running(3).await;
+    write(cluster.node(1), space()).await;
+    for n in 0..20 {
+        write(cluster.node(1 + n % 3), memory(&format!("m{n}"), "tea")).await;
+    }
+    let (_, before) = cluster.digests().await;
+    cluster.stop_all().await;
+    cluster.start_all().await;
+    for node in cluster.nodes() {
+        assert_eq!(count(node, ReadLevel::Linearizable).await, 20);
+    }
+    let (_, after) = cluster.digests().await;
+    assert_eq!(after, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_is_repeated_after_a_failover_is_carried_out_once() {
+    let mut cluster = Cluster::running(3).await;
+    write(cluster.node(1), space()).await;
+    let first = write(cluster.node(1), memory_of_request("m1", "tea", "r1")).await;
+    let leader = cluster.leader().await;
+    cluster.stop(leader).await;
+    for id in cluster.ids().into_iter().filter(|id| *id != leader) {
+        let again = write(cluster.node(id), memory_of_request("m1", "tea", "r1")).await;
+        assert!(again.outcome.replayed);
+        assert_eq!(again.outcome.result, first.outcome.result);
+        assert_eq!(count(cluster.node(id), ReadLevel::Linearizable).await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_majority_there_is_an_answer_before_the_deadline() {
+    let mut cluster = Cluster::running(3).await;
+    write(cluster.node(1), space()).await;
+    let leader = cluster.leader().await;
+    for id in cluster.ids().into_iter().filter(|id| *id != leader) {
+        cluster.stop(id).await;
+    }
+    let left = Arc::clone(cluster.node(leader));
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let written = try_write(&left, memory("m1", "tea"), deadline).await;
+    assert!(matches!(written, Err(ProposeError::Unavailable { .. })), "{written:?}");
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let read = left.read_point(ReadLevel::Linearizable, deadline).await;
+    assert!(matches!(read, Err(ReadError::Unavailable { .. })), "{read:?}");
+    assert!(left.is_alive(), "a node without a majority is not to be restarted");
+
+    // With the majority back, the same request can be repeated.
+    let other = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
+    cluster.start(other).await;
+    write(&left, memory("m2", "tea")).await;
+    assert!(missing(&left, &["m2".to_string()]).await.is_empty());
+}

@@ -1,0 +1,9 @@
+//! Clusters of one and three nodes, in this process, over loopback.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "the helpers of tests are tests")]
+
+mod bootstrap;
+mod faults;
+mod replication;
+mod snapshots;
+mod support;

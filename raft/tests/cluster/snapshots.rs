@@ -1,0 +1,66 @@
+//! Followers that the log can no longer help.
+
+use cairn_raft::ReadLevel;
+
+use crate::support::{Cluster, count, eventually, memory, space, write};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_is_far_behind_gets_a_snapshot() {
+    let mut cluster = Cluster::of(3);
+    cluster.limits.snapshot_bytes = 4096;
+    cluster.limits.snapshot_chunk_bytes = 1000;
+    cluster.start_all().await;
+    write(cluster.node(1), space()).await;
+    let behind = cluster.follower().await;
+    cluster.stop(behind).await;
+    let left = cluster.leader().await;
+    let held = cluster.node(left).status().applied_index.unwrap();
+
+    let mut written = 0;
+    // Until the log no longer reaches back to where the follower stopped.
+    while first_log_index(&cluster, left) <= held + 1 {
+        write(cluster.node(left), memory(&format!("m{written}"), &"tea ".repeat(100))).await;
+        written += 1;
+        assert!(written < 20_000, "the log is never purged");
+    }
+    cluster.start(behind).await;
+    assert_eq!(count(cluster.node(behind), ReadLevel::Linearizable).await, written);
+    assert!(cluster.node(behind).engine().number() > 1, "it was a snapshot that came");
+    let (_, digests) = cluster.digests().await;
+    assert!(digests.iter().all(|digest| *digest == digests[0]));
+
+    // What was installed survives a restart, and the node goes on from there.
+    cluster.stop(behind).await;
+    write(cluster.node(left), memory("later", "tea")).await;
+    cluster.start(behind).await;
+    assert_eq!(count(cluster.node(behind), ReadLevel::Linearizable).await, written + 1);
+    let (_, digests) = cluster.digests().await;
+    assert!(digests.iter().all(|digest| *digest == digests[0]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_log_is_purged_restarts() {
+    let mut cluster = Cluster::of(1);
+    cluster.limits.snapshot_bytes = 4096;
+    cluster.start_all().await;
+    write(cluster.node(1), space()).await;
+    let mut written = 0;
+    while first_log_index(&cluster, 1) == 0 {
+        write(cluster.node(1), memory(&format!("m{written}"), &"tea ".repeat(100))).await;
+        written += 1;
+        assert!(written < 20_000, "the log is never purged");
+    }
+    let (_, before) = cluster.digests().await;
+    cluster.stop(1).await;
+    cluster.start(1).await;
+    cluster.ready().await;
+    assert_eq!(count(cluster.node(1), ReadLevel::Linearizable).await, written);
+    assert_eq!(cluster.digests().await.1, before);
+    eventually("the status says where the log begins", || first_log_index(&cluster, 1) > 0).await;
+}
+
+fn first_log_index(cluster: &Cluster, id: u64) -> u64 {
+    let status = cluster.node(id).status();
+    let own = status.members.into_iter().find(|member| member.node_id == id);
+    own.and_then(|member| member.state).map_or(0, |state| state.first_log_index)
+}

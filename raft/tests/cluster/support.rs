@@ -1,0 +1,255 @@
+//! Clusters in this process: real engines, real logs, real sockets on loopback.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cairn_engine::crypto::TenantId;
+use cairn_engine::keyring::RootKey;
+use cairn_engine::{Options, Principal, WriteRequest, WriteResponse};
+use cairn_proto::v1;
+use cairn_raft::wal::WalOptions;
+use cairn_raft::{Applied, Limits, Node, NodeConfig, Peer, ProposeError, ReadLevel, StartError, Timing};
+use tempfile::TempDir;
+
+/// Long enough for any step on a loaded machine; a test that gets there has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The space that tests write to.
+pub(crate) const SPACE: &str = "notes";
+
+pub(crate) fn in_time() -> Instant {
+    Instant::now() + PATIENCE
+}
+
+pub(crate) fn alice() -> Principal {
+    Principal::new(TenantId::DEFAULT, "alice")
+}
+
+/// A cluster whose nodes can be started and stopped.
+pub(crate) struct Cluster {
+    dir: TempDir,
+    peers: Vec<Peer>,
+    pub(crate) root_key: RootKey,
+    pub(crate) limits: Limits,
+    nodes: BTreeMap<u64, Arc<Node>>,
+}
+
+impl Cluster {
+    /// A cluster of `size` nodes, none of them started.
+    pub(crate) fn of(size: u64) -> Self {
+        let peer = |id| {
+            let address = format!("127.0.0.1:{}", free_port());
+            Peer { id, peer_address: address, client_address: format!("client-{id}:7480") }
+        };
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            peers: (1..=size).map(peer).collect(),
+            root_key: RootKey::from_bytes(&[7; 32]),
+            limits: Limits { log: WalOptions { segment_bytes: 1 << 20, ..WalOptions::default() }, ..Limits::default() },
+            nodes: BTreeMap::new(),
+        }
+    }
+
+    /// A cluster of `size` nodes that all run and agree on a leader.
+    pub(crate) async fn running(size: u64) -> Self {
+        let mut cluster = Self::of(size);
+        cluster.start_all().await;
+        cluster
+    }
+
+    pub(crate) fn data_dir(&self, id: u64) -> PathBuf {
+        self.dir.path().join(format!("node-{id}"))
+    }
+
+    /// Where a node listens for its peers.
+    pub(crate) fn peer_address(&self, id: u64) -> String {
+        self.peers.iter().find(|peer| peer.id == id).unwrap().peer_address.clone()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<u64> {
+        self.peers.iter().map(|peer| peer.id).collect()
+    }
+
+    pub(crate) fn config(&self, id: u64) -> NodeConfig {
+        let peer = self.peers.iter().find(|peer| peer.id == id).unwrap();
+        let mut engine = Options::new(self.data_dir(id));
+        engine.block_cache_bytes = 8 << 20;
+        engine.write_buffer_bytes = 4 << 20;
+        NodeConfig {
+            node_id: id,
+            peers: self.peers.clone(),
+            data_dir: self.data_dir(id),
+            root_key: self.root_key.clone(),
+            listener: TcpListener::bind(&peer.peer_address).unwrap(),
+            engine,
+            timing: Timing::default(),
+            limits: self.limits.clone(),
+        }
+    }
+
+    /// Starts one node; the others must be running, or be started at the same time.
+    pub(crate) async fn try_start(&mut self, id: u64) -> Result<Arc<Node>, StartError> {
+        let node = tokio::time::timeout(PATIENCE, Node::start(self.config(id))).await.expect("the start hangs")?;
+        self.nodes.insert(id, Arc::clone(&node));
+        Ok(node)
+    }
+
+    pub(crate) async fn start(&mut self, id: u64) -> Arc<Node> {
+        self.try_start(id).await.unwrap()
+    }
+
+    /// Starts all nodes at once and waits until they are ready.
+    pub(crate) async fn start_all(&mut self) {
+        let starts = self.ids().into_iter().map(|id| (id, Node::start(self.config(id))));
+        let starts: Vec<_> = starts.map(|(id, start)| async move { (id, start.await.unwrap()) }).collect();
+        let started = tokio::time::timeout(PATIENCE, futures::future::join_all(starts)).await.expect("the start hangs");
+        self.nodes.extend(started);
+        self.ready().await;
+    }
+
+    /// Waits until all running nodes are ready.
+    pub(crate) async fn ready(&self) {
+        for node in self.nodes.values() {
+            eventually(&format!("node {} is ready", node.node_id()), || node.is_ready()).await;
+        }
+    }
+
+    pub(crate) fn node(&self, id: u64) -> &Arc<Node> {
+        &self.nodes[&id]
+    }
+
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.values()
+    }
+
+    /// The leader that a majority of the running nodes follows.
+    pub(crate) async fn leader(&self) -> u64 {
+        let mut leader = None;
+        eventually("the nodes agree on a leader", || {
+            let seen: Vec<_> = self.nodes.values().map(|node| node.status().leader_id).collect();
+            leader = seen[0].filter(|id| self.nodes.contains_key(id) && seen.iter().all(|other| *other == seen[0]));
+            leader.is_some()
+        })
+        .await;
+        leader.unwrap()
+    }
+
+    /// A running node that does not lead.
+    pub(crate) async fn follower(&self) -> u64 {
+        let leader = self.leader().await;
+        *self.nodes.keys().find(|id| **id != leader).unwrap()
+    }
+
+    /// Stops a node and gives its directory free.
+    pub(crate) async fn stop(&mut self, id: u64) {
+        let node = self.nodes.remove(&id).unwrap();
+        node.shutdown().await;
+        let engine = Arc::downgrade(&node.engine());
+        drop(node);
+        eventually("the stopped node lets go of its store", || engine.strong_count() == 0).await;
+    }
+
+    pub(crate) async fn stop_all(&mut self) {
+        for id in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.stop(id).await;
+        }
+    }
+
+    /// Waits until all running nodes have applied the same index, and returns it with their digests.
+    pub(crate) async fn digests(&self) -> (u64, Vec<[u8; 16]>) {
+        let mut found = (0, Vec::new());
+        eventually("all nodes have applied the same index", || {
+            let applied: Vec<_> = self.nodes.values().map(|node| node.engine().applied()).collect();
+            let indexes: Vec<_> =
+                applied.iter().map(|applied| applied.log_id.map_or(0, |log_id| log_id.index)).collect();
+            found = (indexes[0], applied.iter().map(|applied| applied.digest).collect());
+            indexes.iter().all(|index| *index == indexes[0])
+        })
+        .await;
+        found
+    }
+}
+
+/// Polls until `condition` holds.
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let patience = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < patience, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A port that no outgoing connection is given, so that a node that restarts finds it free.
+fn free_port() -> u16 {
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let seed = (std::process::id() % 1000) as u16 * 11;
+    loop {
+        let port = 20_000 + (seed + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+pub(crate) fn space() -> WriteRequest {
+    let dense = v1::DenseEmbedding { dimension: 4, metric: v1::Metric::Cosine.into(), ..Default::default() };
+    let embedding = v1::Embedding {
+        name: "default".to_string(),
+        kind: Some(v1::embedding::Kind::Dense(dense)),
+        ..Default::default()
+    };
+    let space = v1::Space { name: SPACE.to_string(), embeddings: vec![embedding], ..Default::default() };
+    WriteRequest::CreateSpace(v1::CreateSpaceRequest { space: Some(space), request_id: String::new() })
+}
+
+pub(crate) fn memory(id: &str, content: &str) -> WriteRequest {
+    memory_of_request(id, content, "")
+}
+
+/// Not an upsert: were the request carried out twice, the second time would fail.
+pub(crate) fn memory_of_request(id: &str, content: &str, request_id: &str) -> WriteRequest {
+    let vector = v1::Vector {
+        embedding: String::new(),
+        data: Some(v1::vector::Data::Dense(v1::DenseVector { values: vec![1.0, 0.5, 0.25, 0.125] })),
+    };
+    let memory =
+        v1::Memory { id: id.to_string(), content: content.to_string(), vectors: vec![vector], ..Default::default() };
+    WriteRequest::AddMemories(v1::AddMemoriesRequest {
+        space: SPACE.to_string(),
+        memories: vec![memory],
+        write_mode: v1::WriteMode::Insert.into(),
+        request_id: request_id.to_string(),
+        ..Default::default()
+    })
+}
+
+/// Writes through `node` and insists on success.
+pub(crate) async fn write(node: &Node, request: WriteRequest) -> Applied {
+    let applied = try_write(node, request, in_time()).await.unwrap();
+    let response: WriteResponse = node.engine().respond(&applied.outcome, applied.position).unwrap();
+    drop(response);
+    applied
+}
+
+pub(crate) async fn try_write(node: &Node, request: WriteRequest, deadline: Instant) -> Result<Applied, ProposeError> {
+    let command = node.engine().prepare(&alice(), request).unwrap();
+    node.propose(command, deadline).await
+}
+
+/// How many memories `node` counts at `level`.
+pub(crate) async fn count(node: &Node, level: ReadLevel) -> u64 {
+    let point = node.read_point(level, in_time()).await.unwrap();
+    let request = v1::CountMemoriesRequest { space: SPACE.to_string(), ..Default::default() };
+    node.engine().count_memories(&alice(), &request, &point).unwrap().count
+}
+
+/// Which of `ids` are missing on `node`.
+pub(crate) async fn missing(node: &Node, ids: &[String]) -> Vec<String> {
+    let point = node.read_point(ReadLevel::Linearizable, in_time()).await.unwrap();
+    let request = v1::GetMemoriesRequest { space: SPACE.to_string(), ids: ids.to_vec(), ..Default::default() };
+    node.engine().get_memories(&alice(), &request, &point).unwrap().missing_ids
+}
