@@ -67,6 +67,7 @@ struct Inner {
     reason: Option<String>,
     metadata: BTreeMap<String, String>,
     violations: Vec<Violation>,
+    resource: Option<(String, String)>,
     retry_after: Option<Duration>,
     endpoint: Option<String>,
     attempts: u32,
@@ -102,6 +103,11 @@ impl Error {
     /// and `QuotaFailure`.
     pub fn violations(&self) -> &[Violation] {
         &self.0.violations
+    }
+
+    /// The type and name of what the error is about, from `google.rpc.ResourceInfo`, such as `("space", "notes")`.
+    pub fn resource(&self) -> Option<(&str, &str)> {
+        self.0.resource.as_ref().map(|(kind, name)| (kind.as_str(), name.as_str()))
     }
 
     /// How long to wait before the next try, where the server said so.
@@ -141,6 +147,7 @@ impl Error {
             reason: None,
             metadata: BTreeMap::new(),
             violations: Vec::new(),
+            resource: None,
             retry_after: None,
             endpoint: None,
             attempts: 0,
@@ -165,6 +172,8 @@ impl Error {
         error.0.transport = transport;
         error.0.retry_after = details.retry_info().and_then(|info| info.retry_delay);
         error.0.violations = violations_of(&details);
+        error.0.resource =
+            details.resource_info().map(|info| (info.resource_type.clone(), info.resource_name.clone()));
         if let Some(info) = details.error_info() {
             error.0.reason = Some(info.reason.clone());
             error.0.metadata = info.metadata.clone().into_iter().collect();
@@ -265,12 +274,14 @@ mod tests {
         details
             .set_error_info("LIMIT_EXCEEDED", "cairn", [("limit".to_owned(), "1000".to_owned())])
             .add_bad_request_violation("memories", "at most 1,000")
+            .set_resource_info("space", "notes", "", "")
             .set_retry_info(Some(Duration::from_millis(250)));
         let status = Status::with_error_details(Code::InvalidArgument, "memories: at most 1,000", details);
         let error = Error::from_status(&status);
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
         assert_eq!(error.reason(), Some("LIMIT_EXCEEDED"));
         assert_eq!(error.metadata("limit"), Some("1000"));
+        assert_eq!(error.resource(), Some(("space", "notes")));
         assert_eq!(error.retry_after(), Some(Duration::from_millis(250)));
         let violation = Violation { field: "memories".to_owned(), description: "at most 1,000".to_owned() };
         assert_eq!(error.violations(), [violation]);

@@ -128,11 +128,9 @@ pub(crate) fn memory_to_json(memory: &Memory) -> Json {
     if let Some(importance) = memory.importance {
         put("importance", float_to_json(importance));
     }
-    for (key, time) in [
-        ("created_at", memory.created_at),
-        ("updated_at", memory.updated_at),
-        ("expires_at", memory.ends_at()),
-    ] {
+    for (key, time) in
+        [("created_at", memory.created_at), ("updated_at", memory.updated_at), ("expires_at", memory.ends_at())]
+    {
         if let Some(time) = time {
             put(key, json!(time.to_string()));
         }
@@ -422,9 +420,8 @@ mod tests {
             {"field": "created_at", "gte": "2025-01-01"},
         ]});
         let time: Timestamp = "2025-01-01".parse().unwrap();
-        let expected = field("kind").eq("fact")
-            & !field("metadata.topic").is_in(["a", "b"])
-            & field("created_at").gte(time);
+        let expected =
+            field("kind").eq("fact") & !field("metadata.topic").is_in(["a", "b"]) & field("created_at").gte(time);
         assert_eq!(filter_from_json(json), Ok(expected));
     }
 

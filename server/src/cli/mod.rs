@@ -2,9 +2,18 @@
 //!
 //! They use the public API only, through `cairn-client`. Results go to standard output, everything else to standard
 //! error. On a terminal results are tables, elsewhere tab-separated lines without a header; `-o json` prints one JSON
-//! document a line. Exit codes are listed in [`exit`].
+//! document a line. Exit codes are listed in `exit.rs`.
 //!
-//! `main.rs` embeds this module like so:
+//! | file | what |
+//! |---|---|
+//! | `args` | the arguments, for clap |
+//! | `input`, `json`, `expression` | what people and files say: durations, vectors, memories, filters |
+//! | `commands` | the verbs |
+//! | `render`, `cluster` | answers to text, pure, held by `snapshots/` |
+//! | `output` | tables, lines, JSON; the terminal |
+//! | `exit` | exit codes, error messages, hints |
+//!
+//! `main.rs` embeds the verbs like so, and hides the client options where they mean nothing:
 //!
 //! ```ignore
 //! #[derive(clap::Parser)]
@@ -26,10 +35,18 @@
 //! ```
 
 mod args;
-
+mod cluster;
+mod commands;
+mod exit;
+mod expression;
 mod input;
 mod json;
+mod output;
+mod render;
+#[cfg(test)]
+mod snapshot;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 pub use args::{ClientOptions, Command};
@@ -38,6 +55,38 @@ pub use args::{ClientOptions, Command};
 ///
 /// Must not be called from within an async runtime.
 pub fn run(options: &ClientOptions, command: Command) -> ExitCode {
-    let _ = (options, command);
-    ExitCode::FAILURE
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&exit::Failure::new(exit::Exit::Other, format!("cannot start: {error}"))),
+    };
+    match runtime.block_on(commands::run(options, command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough.
+        Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(failure) => report(&failure),
+    }
+}
+
+fn report(failure: &exit::Failure) -> ExitCode {
+    let text = failure.report();
+    let rest = text.strip_prefix("error:").unwrap_or(&text);
+    // The stream drops the colour where it is not wanted. Nobody can be told where it is closed.
+    let _ = write!(anstream::stderr(), "\u{1b}[1;31merror:\u{1b}[0m{rest}");
+    ExitCode::from(failure.exit as u8)
+}
+
+/// Hides the client options in the help of subcommands that are not client verbs.
+#[must_use]
+pub fn hide_client_options(mut command: clap::Command, subcommands: &[&str]) -> clap::Command {
+    // Global arguments reach the subcommands when the command is built.
+    command.build();
+    for name in subcommands {
+        command = command.mut_subcommand(*name, |subcommand| {
+            subcommand.mut_args(|argument| {
+                let ours = matches!(argument.get_id().as_str(), "endpoints" | "output" | "space" | "timeout");
+                argument.hide(ours)
+            })
+        });
+    }
+    command
 }

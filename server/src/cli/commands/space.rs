@@ -1,0 +1,129 @@
+//! `cairn space create`, `get`, `ls` and `rm`.
+
+use cairn_client::{FieldType, Metric, NewSpace};
+use futures::TryStreamExt;
+use serde_json::json;
+
+use super::{Context, confirm};
+use crate::cli::args::{MetricName, SpaceCommand, SpaceCreateArgs};
+use crate::cli::exit::{Failure, Result};
+use crate::cli::output::{Form, memories};
+use crate::cli::render::{space_details, space_info_to_json, space_listing, space_to_json};
+
+pub(super) async fn run(context: &mut Context, command: SpaceCommand) -> Result<()> {
+    match command {
+        SpaceCommand::Create(args) => create(context, args).await,
+        SpaceCommand::Get { name } => get(context, &name).await,
+        SpaceCommand::Ls => list(context).await,
+        SpaceCommand::Rm { name, yes } => remove(context, &name, yes).await,
+    }
+}
+
+async fn create(context: &mut Context, args: SpaceCreateArgs) -> Result<()> {
+    let created = context.client.create_space(space_of(args)?).await?;
+    match context.out.form {
+        Form::Json => {
+            let mut json = space_to_json(&created.space);
+            json["position"] = json!(created.position.as_str());
+            context.out.json(&json)?;
+        }
+        Form::Table { .. } => context.out.result(format!("created space {}\n", created.space.name))?,
+        Form::Lines => context.out.result(format!("{}\n", created.space.name))?,
+    }
+    Ok(())
+}
+
+fn space_of(args: SpaceCreateArgs) -> Result<NewSpace> {
+    let metric = match args.metric {
+        MetricName::Cosine => Metric::Cosine,
+        MetricName::Dot => Metric::Dot,
+        MetricName::L2 => Metric::L2,
+    };
+    let embedder = if args.embedder == "none" { String::new() } else { args.embedder };
+    let mut space = NewSpace::new(args.name, args.dimension)
+        .metric(metric)
+        .embedder(embedder)
+        .model(args.model)
+        .dedup_by_content(args.dedup)
+        .history_depth(args.history);
+    if let Some(ttl) = args.default_ttl {
+        space = space.default_ttl(ttl);
+    }
+    for field in &args.fields {
+        let (path, kind) = field_of(field)?;
+        space = space.field(path, kind);
+    }
+    Ok(space)
+}
+
+fn field_of(text: &str) -> Result<(&str, FieldType)> {
+    let bad = |why: String| Failure::usage(why).with_hint("write a field as PATH:TYPE, such as --field topic:keyword");
+    let (path, kind) = text.rsplit_once(':').ok_or_else(|| bad(format!("--field {text}: no type")))?;
+    let kind = match kind {
+        "keyword" => FieldType::Keyword,
+        "integer" => FieldType::Integer,
+        "float" => FieldType::Float,
+        "bool" => FieldType::Bool,
+        "datetime" => FieldType::Datetime,
+        _ => return Err(bad(format!("--field {text}: {kind} is none of keyword, integer, float, bool, datetime"))),
+    };
+    // Filters name the field with its prefix; indexes do without.
+    Ok((path.strip_prefix("metadata.").unwrap_or(path), kind))
+}
+
+async fn get(context: &mut Context, name: &str) -> Result<()> {
+    let info = context.client.space(name).info().await?;
+    match context.out.form {
+        Form::Json => context.out.json(&space_info_to_json(&info))?,
+        form => context.out.result(space_details(&info, form))?,
+    }
+    Ok(())
+}
+
+async fn list(context: &mut Context) -> Result<()> {
+    let spaces: Vec<_> = context.client.spaces().page_size(1_000).stream().try_collect().await?;
+    if context.out.form != Form::Json {
+        let listing = space_listing(&spaces);
+        context.out.listing(&listing)?;
+        if listing.is_empty() {
+            context.out.note("no spaces; make one with `cairn space create NAME`");
+        }
+        return Ok(());
+    }
+    for space in &spaces {
+        context.out.json(&space_to_json(space))?;
+    }
+    Ok(())
+}
+
+async fn remove(context: &mut Context, name: &str, yes: bool) -> Result<()> {
+    if !yes {
+        let info = context.client.space(name).info().await?;
+        let question = format!("Delete space {name} with {}?", memories(info.statistics.memories));
+        confirm(&mut context.out, yes, &question, &format!("cairn space rm {name}"))?;
+    }
+    let deleted = context.client.delete_space(name).await?;
+    match context.out.form {
+        Form::Json => {
+            context.out.json(&json!({"deleted": deleted.count, "position": deleted.position.as_str()}))?;
+        }
+        Form::Table { .. } => {
+            context.out.result(format!("deleted space {name} with {}\n", memories(deleted.count)))?;
+        }
+        Form::Lines => context.out.result(format!("{}\n", deleted.count))?,
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_have_a_path_and_a_type() {
+        assert_eq!(field_of("topic:keyword").unwrap(), ("topic", FieldType::Keyword));
+        assert_eq!(field_of("metadata.a.b:datetime").unwrap(), ("a.b", FieldType::Datetime));
+        assert!(field_of("topic").unwrap_err().report().contains("no type"));
+        assert!(field_of("topic:text").unwrap_err().report().contains("none of keyword"));
+    }
+}

@@ -1,0 +1,178 @@
+//! Exit codes and error messages of the client verbs: the one place that decides them.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | any other failure |
+//! | 2 | the arguments are wrong: clap's own errors too |
+//! | 3 | what was asked for is not there |
+//! | 4 | conflict: it is there already, or has another version |
+//! | 5 | the state of the space or cluster does not allow it |
+//! | 6 | the server sheds load, or a quota is used up |
+//! | 7 | no node could answer |
+//! | 8 | the time was over; a write may have happened all the same |
+
+use std::fmt::Write;
+
+use cairn_client::{Error, ErrorKind};
+
+/// How a verb ended; see the table above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    Other = 1,
+    Usage = 2,
+    NotFound = 3,
+    Conflict = 4,
+    Precondition = 5,
+    Overload = 6,
+    Unavailable = 7,
+    Deadline = 8,
+}
+
+/// Why a verb failed, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    /// One line, or several where a place is pointed at.
+    message: String,
+    details: Vec<String>,
+    hint: Option<String>,
+}
+
+/// The result of a verb.
+pub(crate) type Result<T> = std::result::Result<T, Failure>;
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), details: Vec::new(), hint: None }
+    }
+
+    /// Wrong arguments, or a file that cannot be read.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// Standard output was closed; that ends a verb, and is no failure.
+    pub(crate) fn closed_pipe() -> Self {
+        Self::new(Exit::Other, "")
+    }
+
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        self.message.is_empty()
+    }
+
+    pub(crate) fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.details.push(detail.into());
+        self
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// What is printed to standard error: `error: ..`, the violations, `hint: ..`.
+    pub(crate) fn report(&self) -> String {
+        let mut text = format!("error: {}\n", self.message);
+        for detail in &self.details {
+            // Writing into a string cannot fail.
+            let _ = writeln!(text, "  {detail}");
+        }
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(text, "hint: {hint}");
+        }
+        text
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let violations = error.violations();
+        // The server's message holds the first violation already.
+        let message_says_all = violations.len() == 1 && error.message().contains(&violations[0].description);
+        let details = match message_says_all {
+            true => Vec::new(),
+            false => violations.iter().map(|each| format!("{}: {}", each.field, each.description)).collect(),
+        };
+        Self { exit: exit_of(error.kind()), message: error.to_string(), details, hint: hint_of(&error) }
+    }
+}
+
+fn exit_of(kind: ErrorKind) -> Exit {
+    match kind {
+        ErrorKind::InvalidArgument | ErrorKind::Configuration => Exit::Usage,
+        ErrorKind::NotFound => Exit::NotFound,
+        ErrorKind::AlreadyExists | ErrorKind::Conflict => Exit::Conflict,
+        ErrorKind::FailedPrecondition | ErrorKind::OutOfRange => Exit::Precondition,
+        ErrorKind::Overloaded => Exit::Overload,
+        ErrorKind::Unavailable => Exit::Unavailable,
+        ErrorKind::DeadlineExceeded => Exit::Deadline,
+        _ => Exit::Other,
+    }
+}
+
+/// The command to try next.
+fn hint_of(error: &Error) -> Option<String> {
+    let hint = match error.kind() {
+        ErrorKind::Unavailable if error.is_transport() => {
+            "start a node with `cairn dev`, or name a running one with --endpoint".to_owned()
+        }
+        ErrorKind::Unavailable => "look at the members with `cairn status`".to_owned(),
+        ErrorKind::NotFound if error.resource().is_some_and(|(kind, _)| kind == "space") => {
+            "list the spaces with `cairn space ls`, or make one with `cairn space create NAME`".to_owned()
+        }
+        ErrorKind::AlreadyExists if error.resource().is_some_and(|(kind, _)| kind == "space") => {
+            "look at it with `cairn space get NAME`".to_owned()
+        }
+        ErrorKind::FailedPrecondition if error.reason().is_some_and(|reason| reason.contains("EMBEDDER")) => {
+            "bring a vector with --vector or --vector-file, or use a space made with `cairn space create NAME --embedder hash`"
+                .to_owned()
+        }
+        ErrorKind::DeadlineExceeded => "give it more time with --timeout 60s".to_owned(),
+        ErrorKind::Overloaded => match error.retry_after() {
+            Some(wait) => format!("try again in {} ms, or give it more time with --timeout", wait.as_millis().max(1)),
+            None => return None,
+        },
+        _ => return None,
+    };
+    Some(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_names_message_details_and_hint() {
+        let failure = Failure {
+            exit: Exit::Usage,
+            message: "memories[0].id: is too long (and 1 more)".to_owned(),
+            details: vec!["memories[0].id: is too long".to_owned(), "memories[1].kind: is too long".to_owned()],
+            hint: Some("shorten them".to_owned()),
+        };
+        crate::cli::snapshot::check("error_report", &failure.report());
+    }
+
+    #[test]
+    fn exit_codes_do_not_change() {
+        let kinds = [
+            (ErrorKind::Internal, 1),
+            (ErrorKind::PermissionDenied, 1),
+            (ErrorKind::Unimplemented, 1),
+            (ErrorKind::InvalidArgument, 2),
+            (ErrorKind::Configuration, 2),
+            (ErrorKind::NotFound, 3),
+            (ErrorKind::AlreadyExists, 4),
+            (ErrorKind::Conflict, 4),
+            (ErrorKind::FailedPrecondition, 5),
+            (ErrorKind::OutOfRange, 5),
+            (ErrorKind::Overloaded, 6),
+            (ErrorKind::Unavailable, 7),
+            (ErrorKind::DeadlineExceeded, 8),
+        ];
+        for (kind, code) in kinds {
+            assert_eq!(exit_of(kind) as u8, code, "{kind:?}");
+        }
+    }
+}
