@@ -1,1 +1,36 @@
-fn main() {}
+//! The `cairn` binary: the server and its command line.
+
+use std::process::ExitCode;
+
+use cairn_server::cli::{self, ClientOptions};
+use cairn_server::{DevArguments, StartArguments, dev, start};
+use clap::{Parser, Subcommand};
+
+/// Cairn: the memory database for AI agents.
+#[derive(Debug, Parser)]
+#[command(name = "cairn", version, propagate_version = true, max_term_width = 110)]
+struct Arguments {
+    #[command(flatten)]
+    client: ClientOptions,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one node for development: on this machine only, no configuration, no tokens.
+    Dev(DevArguments),
+    /// Run a node as its configuration says.
+    Start(StartArguments),
+    #[command(flatten)]
+    Client(cli::Command),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Command::Dev(options) => dev(&options),
+        Command::Start(options) => start(&options),
+        Command::Client(command) => cli::run(&arguments.client, command),
+    }
+}

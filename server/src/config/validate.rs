@@ -1,0 +1,146 @@
+//! What a configuration must meet beyond the types of its values. Each refusal names the key and says what would be right.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::{Config, ConfigError};
+
+/// A refusal of `key`.
+fn invalid(key: &str, problem: impl Into<String>) -> ConfigError {
+    ConfigError::Invalid { key: key.to_owned(), problem: problem.into() }
+}
+
+fn within<T: PartialOrd + std::fmt::Debug>(key: &str, value: &T, range: RangeInclusive<T>) -> Result<(), ConfigError> {
+    if range.contains(value) {
+        return Ok(());
+    }
+    Err(invalid(key, format!("{value:?} is not in {:?} to {:?}", range.start(), range.end())))
+}
+
+impl Config {
+    /// Checks every rule that the types do not express.
+    ///
+    /// # Errors
+    /// The first value that cannot be accepted.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_node()?;
+        self.validate_peers()?;
+        self.validate_listeners()?;
+        self.validate_limits()?;
+        self.validate_raft()?;
+        self.validate_rest()
+    }
+
+    fn validate_node(&self) -> Result<(), ConfigError> {
+        if self.node.id == 0 {
+            return Err(invalid("node.id", "must be 1 or more"));
+        }
+        if self.node.data_dir.as_os_str().is_empty() {
+            return Err(invalid("node.data_dir", "must name a directory"));
+        }
+        if self.root_key.file.is_none() && self.root_key.environment.is_empty() {
+            return Err(invalid("root_key", "set root_key.file or root_key.environment"));
+        }
+        Ok(())
+    }
+
+    fn validate_peers(&self) -> Result<(), ConfigError> {
+        let peers = &self.cluster.peers;
+        if peers.is_empty() {
+            return Ok(());
+        }
+        let (mut ids, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+        for (position, peer) in peers.iter().enumerate() {
+            let key = |field: &str| format!("cluster.peers[{position}].{field}");
+            if peer.id == 0 || !ids.insert(peer.id) {
+                return Err(invalid(&key("id"), format!("{} must be 1 or more and listed once", peer.id)));
+            }
+            for (field, address) in [("peer_address", &peer.peer_address), ("client_address", &peer.client_address)] {
+                if !is_host_and_port(address) {
+                    return Err(invalid(&key(field), format!("{address:?} is not HOST:PORT")));
+                }
+                if !addresses.insert(address) {
+                    return Err(invalid(&key(field), format!("{address} is listed twice")));
+                }
+            }
+        }
+        if !ids.contains(&self.node.id) {
+            return Err(invalid("cluster.peers", format!("node.id {} is not among the peers", self.node.id)));
+        }
+        Ok(())
+    }
+
+    fn validate_listeners(&self) -> Result<(), ConfigError> {
+        let listen = &self.listen;
+        let all = [("listen.grpc", listen.grpc), ("listen.peer", listen.peer), ("listen.http", listen.http)];
+        for (position, (key, address)) in all.iter().enumerate() {
+            let taken = all[..position].iter().find(|(_, other)| address.port() != 0 && other == address);
+            if let Some((other, _)) = taken {
+                return Err(invalid(key, format!("{address} is already the address of {other}")));
+            }
+            let remote = !address.ip().is_loopback() && *key != "listen.http";
+            if remote && !self.security.allow_unauthenticated_remote {
+                return Err(invalid(
+                    key,
+                    format!(
+                        "{address} is open to other machines, and there is no authentication yet; listen on 127.0.0.1, \
+                         or accept it with security.allow_unauthenticated_remote: true"
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_limits(&self) -> Result<(), ConfigError> {
+        let limits = &self.limits;
+        let hour = Duration::from_secs(3_600);
+        within("limits.request_timeout_max", &limits.request_timeout_max, Duration::from_millis(10)..=hour)?;
+        within(
+            "limits.request_timeout",
+            &limits.request_timeout,
+            Duration::from_millis(10)..=limits.request_timeout_max,
+        )?;
+        within("limits.writes_in_flight", &limits.writes_in_flight, 1..=100_000)?;
+        within("limits.reads_in_flight", &limits.reads_in_flight, 1..=100_000)?;
+        within("limits.read_threads", &limits.read_threads, 0..=1_024)?;
+        if self.storage.block_cache < 1 << 20 {
+            return Err(invalid("storage.block_cache", "must be 1MiB or more"));
+        }
+        if self.storage.write_buffer < 1 << 20 {
+            return Err(invalid("storage.write_buffer", "must be 1MiB or more"));
+        }
+        Ok(())
+    }
+
+    fn validate_raft(&self) -> Result<(), ConfigError> {
+        let raft = &self.raft;
+        within("raft.heartbeat", &raft.heartbeat, Duration::from_millis(10)..=Duration::from_secs(10))?;
+        if raft.election_timeout_min < raft.heartbeat * 3 {
+            return Err(invalid("raft.election_timeout_min", "must be at least three times raft.heartbeat"));
+        }
+        if raft.election_timeout_max <= raft.election_timeout_min {
+            return Err(invalid("raft.election_timeout_max", "must be longer than raft.election_timeout_min"));
+        }
+        within("raft.election_timeout_max", &raft.election_timeout_max, Duration::ZERO..=Duration::from_secs(60))
+    }
+
+    fn validate_rest(&self) -> Result<(), ConfigError> {
+        if let Err(error) = EnvFilter::try_new(&self.log.level) {
+            return Err(invalid("log.level", format!("{:?}: {error}", self.log.level)));
+        }
+        within("ready.lag_entries_max", &self.ready.lag_entries_max, 1..=10_000)?;
+        within("shutdown.grace", &self.shutdown.grace, Duration::ZERO..=Duration::from_secs(600))
+    }
+}
+
+/// Whether `address` has the form `host:port` with a port other than 0; `[::1]:7481` counts.
+fn is_host_and_port(address: &str) -> bool {
+    let Some((host, port)) = address.rsplit_once(':') else { return false };
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    let plain = !host.is_empty() && !host.contains(|character: char| character == ':' || character.is_whitespace());
+    (bracketed || plain) && port.parse::<u16>().is_ok_and(|port| port != 0)
+}

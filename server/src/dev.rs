@@ -1,0 +1,223 @@
+//! `cairn dev`: one node for one developer. On loopback only, without tokens, and loud about it.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use cairn_engine::keyring::RootKey;
+use cairn_proto::v1;
+use clap::Args;
+
+use crate::config::{Config, GRPC_PORT};
+use crate::process::{EXIT_FAILED, EXIT_USAGE, block_on, exit_code, refuse, say, serve};
+use crate::run::{Handle, Listeners};
+use crate::telemetry::start_logging;
+
+/// The space that is always there.
+const SPACE: &str = "default";
+
+/// Its dimension: that of the small sentence models, so that their vectors fit too.
+const DIMENSION: u32 = 384;
+
+/// How long a node of one takes to elect itself, many times over.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Arguments of `cairn dev`.
+#[derive(Debug, Args)]
+pub struct DevArguments {
+    /// Keeps the data in this directory; without it, in a temporary one that is removed at the end.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// The loopback address for clients; the two ports above it are for peers and HTTP.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value_t = SocketAddr::from(([127, 0, 0, 1], GRPC_PORT)))]
+    listen: SocketAddr,
+
+    /// What is logged: error, warn, info, debug, trace.
+    #[arg(long, value_name = "LEVEL", default_value = "warn")]
+    log: String,
+}
+
+/// Where a development server keeps things.
+struct Places {
+    data: PathBuf,
+    root_key: PathBuf,
+    new_root_key: bool,
+    /// Removes the directory at the end, where it is a temporary one.
+    temporary: Option<tempfile::TempDir>,
+}
+
+/// Runs a development server until it is told to stop.
+#[must_use]
+pub fn dev(arguments: &DevArguments) -> ExitCode {
+    let places = match places(arguments.data.as_deref()) {
+        Ok(places) => places,
+        Err(reason) => return refuse(&reason, EXIT_FAILED),
+    };
+    let config = match configuration(arguments, &places) {
+        Ok(config) => config,
+        Err(reason) => return refuse(&reason, EXIT_USAGE),
+    };
+    if let Err(error) = start_logging(&config.log) {
+        return refuse(&format!("cannot log: {error}"), EXIT_FAILED);
+    }
+    let listeners = match Listeners::bind(&config) {
+        Ok(listeners) => listeners,
+        Err(error) => {
+            let hint = "is another node running? --listen 127.0.0.1:PORT takes other ports";
+            return refuse(&format!("{error}; {hint}"), exit_code(&error));
+        }
+    };
+    let code = block_on(serve(config, listeners, async |handle: Handle| {
+        if !handle.wait_ready(PATIENCE).await {
+            return Err((handle, "the node did not become ready; see the log".to_owned()));
+        }
+        match handle.ensure_space(default_space()).await {
+            Ok(_) => {
+                say(&banner(&handle, &places));
+                Ok(handle)
+            }
+            Err(reason) => Err((handle, format!("cannot make the space {SPACE}: {reason}"))),
+        }
+    }));
+    if let Some(directory) = places.temporary {
+        // What is left lies in the system's directory for temporary files.
+        let _ = directory.close();
+    }
+    code
+}
+
+fn configuration(arguments: &DevArguments, places: &Places) -> Result<Config, String> {
+    let listen = arguments.listen;
+    if !listen.ip().is_loopback() {
+        return Err(format!("--listen {listen}: cairn dev has no authentication and listens on loopback only"));
+    }
+    let above = |ports: u16| match listen.port() {
+        0 => Ok(SocketAddr::new(listen.ip(), 0)),
+        port => port
+            .checked_add(ports)
+            .map(|port| SocketAddr::new(listen.ip(), port))
+            .ok_or_else(|| format!("--listen {listen}: there must be two ports above it")),
+    };
+    let mut config = Config::default();
+    config.node.data_dir.clone_from(&places.data);
+    config.root_key.file = Some(places.root_key.clone());
+    config.listen.grpc = listen;
+    config.listen.peer = above(1)?;
+    config.listen.http = above(2)?;
+    config.log.level.clone_from(&arguments.log);
+    config.validate().map_err(|error| error.to_string())?;
+    Ok(config)
+}
+
+fn places(data: Option<&Path>) -> Result<Places, String> {
+    let Some(data) = data else {
+        let directory = tempfile::Builder::new()
+            .prefix("cairn-dev-")
+            .tempdir()
+            .map_err(|error| format!("cannot make a temporary directory: {error}"))?;
+        let (data, root_key) = (directory.path().join("data"), directory.path().join("root.key"));
+        RootKey::generate_file(&root_key).map_err(|error| error.to_string())?;
+        return Ok(Places { data, root_key, new_root_key: true, temporary: Some(directory) });
+    };
+    let root_key = user_root_key()?;
+    let new_root_key = !root_key.exists();
+    if new_root_key {
+        make_root_key(&root_key, data)?;
+    }
+    Ok(Places { data: data.to_owned(), root_key, new_root_key, temporary: None })
+}
+
+/// `$XDG_CONFIG_HOME/cairn/root.key`, or the same below `~/.config`.
+fn user_root_key() -> Result<PathBuf, String> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let configuration = set("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
+    let directory = configuration.or_else(|| Some(set("HOME")?.join(".config")));
+    let Some(directory) = directory else {
+        return Err("set HOME or XDG_CONFIG_HOME: the root key is kept there".to_owned());
+    };
+    Ok(directory.join("cairn").join("root.key"))
+}
+
+/// Makes the user's root key, unless data is there already that only a lost key opens.
+fn make_root_key(path: &Path, data: &Path) -> Result<(), String> {
+    let occupied = std::fs::read_dir(data).is_ok_and(|mut entries| entries.next().is_some());
+    if occupied {
+        return Err(format!(
+            "{} holds data and the root key {} is missing: put the key back, or name another directory with --data",
+            data.display(),
+            path.display()
+        ));
+    }
+    let parent = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(parent).map_err(|error| format!("cannot make {}: {error}", parent.display()))?;
+    RootKey::generate_file(path).map(|_| ()).map_err(|error| error.to_string())
+}
+
+fn default_space() -> v1::Space {
+    let dense = v1::DenseEmbedding { dimension: DIMENSION, metric: v1::Metric::Cosine.into(), ..Default::default() };
+    let embedding = v1::Embedding {
+        embedder: "hash".to_owned(),
+        kind: Some(v1::embedding::Kind::Dense(dense)),
+        ..v1::Embedding::default()
+    };
+    v1::Space { name: SPACE.to_owned(), embeddings: vec![embedding], ..v1::Space::default() }
+}
+
+/// What the developer is told: what this is, where things lie, what to type next.
+fn banner(handle: &Handle, places: &Places) -> String {
+    let addresses = handle.addresses();
+    let (command, endpoint) = (command_name(), endpoint_option(addresses.grpc));
+    let lifetime = if places.temporary.is_some() { "removed when this ends" } else { "durable" };
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = writeln!(
+        text,
+        "\nCairn {version}, development server\n\
+         \n  NOT FOR PRODUCTION: no authentication, no TLS. Every program on this machine can read and change the data.\n\
+         \n  data       {data} ({lifetime})\
+         \n  root key   {key}\
+         \n  space      {SPACE}: {DIMENSION} dimensions, cosine, embedder `hash` (matches words, not meanings)\
+         \n  gRPC       {grpc}\
+         \n  HTTP       http://{http}/health  /metrics",
+        version = env!("CARGO_PKG_VERSION"),
+        data = places.data.display(),
+        key = places.root_key.display(),
+        grpc = addresses.grpc,
+        http = addresses.http,
+    );
+    if places.new_root_key && places.temporary.is_none() {
+        let _ = writeln!(
+            text,
+            "\n  The root key is new. It opens everything in the data directory: without that file the data is lost for\
+             \n  good. Keep a copy of it in another place."
+        );
+    }
+    let _ = write!(
+        text,
+        "\nTry in another terminal:\n\
+         \n  {command} add \"Maria drinks her coffee black, without sugar\" --user maria{endpoint}\
+         \n  {command} search \"how does Maria like her coffee\"{endpoint}\
+         \n  {command} status{endpoint}\n\
+         \nCtrl-C stops the server."
+    );
+    text
+}
+
+/// How the caller can call this program again: relative to the current directory where it lies below it.
+fn command_name() -> String {
+    let called = std::env::args().next().unwrap_or_else(|| "cairn".to_owned());
+    let path = Path::new(&called);
+    let below = std::env::current_dir().ok().and_then(|current| path.strip_prefix(current).ok().map(Path::to_owned));
+    below.map_or(called.clone(), |relative| format!("./{}", relative.display()))
+}
+
+fn endpoint_option(address: SocketAddr) -> String {
+    if address == SocketAddr::from(([127, 0, 0, 1], GRPC_PORT)) {
+        String::new()
+    } else {
+        format!(" --endpoint http://{address}")
+    }
+}

@@ -1,0 +1,427 @@
+//! Every failure that a client sees, as a `google.rpc.Status`. This is the only file that chooses codes and details.
+//!
+//! Each status carries an `ErrorInfo` with domain `cairn.dev` and a reason for programs; the code says what to do:
+//!
+//! | code | the caller | details beside ErrorInfo |
+//! |---|---|---|
+//! | INVALID_ARGUMENT | fixes the request | BadRequest: each field and its limit |
+//! | NOT_FOUND, ALREADY_EXISTS | names something else | ResourceInfo |
+//! | FAILED_PRECONDITION | changes the state first | |
+//! | ABORTED | reads again, then retries | |
+//! | OUT_OF_RANGE | starts over | |
+//! | RESOURCE_EXHAUSTED | waits, then retries with the same request id | RetryInfo, QuotaFailure |
+//! | UNAVAILABLE | retries with the same request id, on another node too | RetryInfo; leader where known |
+//! | DEADLINE_EXCEEDED | retries with the same request id | |
+//! | UNIMPLEMENTED | does without | |
+//! | INTERNAL, DATA_LOSS | tells the operator | |
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use cairn_engine::{Error as EngineError, ErrorKind, Violation};
+use cairn_raft::{ProposeError, ReadError};
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt as _};
+
+use crate::embed::EmbedError;
+
+/// The domain of every reason.
+pub(crate) const DOMAIN: &str = "cairn.dev";
+
+/// Where a node that does not lead names the leader's client address: in the response's metadata and in the metadata of
+/// ErrorInfo. The client SDK looks for the same word.
+pub(crate) const LEADER_METADATA: &str = "cairn-leader";
+
+/// How long a caller waits that met a node without a leader: about half an election.
+const UNAVAILABLE_RETRY: Duration = Duration::from_millis(500);
+
+/// The leader, as a hint for the caller of a node that does not lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LeaderHint {
+    /// Where clients reach it.
+    pub(crate) client_address: String,
+}
+
+/// A failure on its way to the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    code: Code,
+    reason: String,
+    message: String,
+    metadata: HashMap<String, String>,
+    violations: Vec<Violation>,
+    resource: Option<(String, String)>,
+    retry_after: Option<Duration>,
+    quota: Option<&'static str>,
+}
+
+impl Problem {
+    fn new(code: Code, reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason: reason.into(),
+            message: message.into(),
+            metadata: HashMap::new(),
+            violations: Vec::new(),
+            resource: None,
+            retry_after: None,
+            quota: None,
+        }
+    }
+
+    /// A field that breaks a rule.
+    pub(crate) fn invalid(field: &str, description: impl Into<String>) -> Self {
+        EngineError::invalid(field, description).into()
+    }
+
+    /// An RPC, or a part of one, that a later version serves.
+    pub(crate) fn unimplemented(what: &str) -> Self {
+        let message = format!("{what} is part of the API and not served by this version yet");
+        Self::new(Code::Unimplemented, "NOT_SERVED_YET", message).with("feature", what)
+    }
+
+    /// Text for a space whose embedder is none or unknown.
+    pub(crate) fn no_embedder(space: &str, embedder: &str, known: &str) -> Self {
+        let problem = if embedder.is_empty() {
+            let message = format!("space {space} has no embedder: send a vector in place of text");
+            Self::new(Code::FailedPrecondition, "NO_EMBEDDER", message)
+        } else {
+            let message = format!("space {space} names embedder {embedder:?}, this node has: {known}");
+            Self::new(Code::FailedPrecondition, "UNKNOWN_EMBEDDER", message)
+        };
+        problem.with("space", space).with("embedder", embedder)
+    }
+
+    /// More calls of a kind than the node takes on.
+    pub(crate) fn overloaded(pool: &'static str, limit: usize, retry_after: Duration) -> Self {
+        let message = format!("{limit} {pool}s are under way, which is this node's limit");
+        let mut problem = Self::new(Code::ResourceExhausted, "OVERLOADED", message).with("limit", &limit.to_string());
+        problem.retry_after = Some(retry_after);
+        problem.quota = Some(pool);
+        problem
+    }
+
+    /// The time that the client gave is over. A write may still happen.
+    pub(crate) fn deadline() -> Self {
+        Self::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline passed before the node could answer")
+    }
+
+    /// The node is not serving.
+    pub(crate) fn unavailable(reason: &str, message: impl Into<String>) -> Self {
+        let mut problem = Self::new(Code::Unavailable, reason, message);
+        problem.retry_after = Some(UNAVAILABLE_RETRY);
+        problem
+    }
+
+    /// Something that cannot happen did, such as a panic in a read. Details are for the log, not for the client.
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::new(Code::Internal, "INTERNAL", message)
+    }
+
+    /// The engine answered a write with the outcome of another kind of write.
+    pub(crate) fn mismatch() -> Self {
+        tracing::error!("the outcome of a write is not of its kind");
+        Self::internal("the node failed; see its log")
+    }
+
+    /// The same failure with another name for a field, where a call is made on behalf of another.
+    pub(crate) fn rename_field(mut self, from: &str, to: &str) -> Self {
+        for violation in self.violations.iter_mut().filter(|violation| violation.field == from) {
+            to.clone_into(&mut violation.field);
+            self.message = format!("{to}: {}", violation.description);
+        }
+        self
+    }
+
+    /// The same failure with an entry in the metadata of its ErrorInfo.
+    fn with(mut self, key: &str, value: &str) -> Self {
+        self.metadata.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The label `outcome` of the metrics.
+    pub(crate) fn outcome(&self) -> &'static str {
+        outcome(self.code)
+    }
+
+    /// The gRPC code.
+    pub(crate) fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Whether the operator must look: the failure is not the caller's.
+    pub(crate) fn is_fault(&self) -> bool {
+        matches!(self.code, Code::Internal | Code::DataLoss | Code::Unknown)
+    }
+
+    /// The failure for the wire, with the leader where that helps the caller.
+    pub(crate) fn into_status(self, leader: Option<&LeaderHint>) -> Status {
+        let mut problem = self;
+        let hint = leader.filter(|_| matches!(problem.code, Code::Unavailable | Code::DeadlineExceeded));
+        if let Some(hint) = hint {
+            problem = problem.with(LEADER_METADATA, &hint.client_address);
+        }
+        let mut details = ErrorDetails::new();
+        details.set_error_info(problem.reason, DOMAIN, problem.metadata);
+        if !problem.violations.is_empty() {
+            let violations = problem.violations.into_iter();
+            details.set_bad_request(
+                violations
+                    .map(|violation| FieldViolation::new(violation.field, violation.description))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        if let Some((resource_type, resource_name)) = problem.resource {
+            details.set_resource_info(resource_type, resource_name, "", "");
+        }
+        if let Some(delay) = problem.retry_after {
+            details.set_retry_info(Some(delay));
+        }
+        if let Some(subject) = problem.quota {
+            details.set_quota_failure(vec![QuotaViolation::new(subject, problem.message.clone())]);
+        }
+        let mut status = Status::with_error_details(problem.code, problem.message, details);
+        if let Some(hint) = hint {
+            hint.add_to(status.metadata_mut());
+        }
+        status
+    }
+}
+
+impl LeaderHint {
+    /// Names the leader in the metadata of a response.
+    pub(crate) fn add_to(&self, metadata: &mut MetadataMap) {
+        if let Ok(value) = MetadataValue::try_from(&self.client_address) {
+            metadata.insert(LEADER_METADATA, value);
+        }
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+/// A code as the label `outcome` of the metrics.
+pub(crate) fn outcome(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "ok",
+        Code::Cancelled => "cancelled",
+        Code::Unknown => "unknown",
+        Code::InvalidArgument => "invalid_argument",
+        Code::DeadlineExceeded => "deadline_exceeded",
+        Code::NotFound => "not_found",
+        Code::AlreadyExists => "already_exists",
+        Code::PermissionDenied => "permission_denied",
+        Code::ResourceExhausted => "resource_exhausted",
+        Code::FailedPrecondition => "failed_precondition",
+        Code::Aborted => "aborted",
+        Code::OutOfRange => "out_of_range",
+        Code::Unimplemented => "unimplemented",
+        Code::Internal => "internal",
+        Code::Unavailable => "unavailable",
+        Code::DataLoss => "data_loss",
+        Code::Unauthenticated => "unauthenticated",
+    }
+}
+
+/// `memory` and `NOT_FOUND` make `MEMORY_NOT_FOUND`.
+fn resource_reason(resource_type: &str, what: &str) -> String {
+    format!("{}_{what}", resource_type.to_uppercase().replace([' ', '-'], "_"))
+}
+
+impl From<EngineError> for Problem {
+    fn from(error: EngineError) -> Self {
+        let message = error.to_string();
+        let new = |code, reason: &str| Self::new(code, reason, message.clone());
+        match error.kind().clone() {
+            ErrorKind::InvalidArgument { violations } => {
+                Self { violations, ..new(Code::InvalidArgument, "INVALID_ARGUMENT") }
+            }
+            ErrorKind::NotFound { resource_type, resource_name } => {
+                let problem = new(Code::NotFound, &resource_reason(&resource_type, "NOT_FOUND"));
+                Self { resource: Some((resource_type, resource_name)), ..problem }
+            }
+            ErrorKind::AlreadyExists { resource_type, resource_name } => {
+                let problem = new(Code::AlreadyExists, &resource_reason(&resource_type, "ALREADY_EXISTS"));
+                Self { resource: Some((resource_type, resource_name)), ..problem }
+            }
+            ErrorKind::Aborted => new(Code::Aborted, "VERSION_MISMATCH"),
+            ErrorKind::FailedPrecondition { reason } => new(Code::FailedPrecondition, &reason),
+            ErrorKind::ResourceExhausted { retry_after } => {
+                let problem = new(Code::ResourceExhausted, "RESOURCE_EXHAUSTED");
+                Self { retry_after: Some(retry_after), quota: Some("engine"), ..problem }
+            }
+            ErrorKind::OutOfRange => new(Code::OutOfRange, "POSITION_NOT_KEPT"),
+            ErrorKind::Unimplemented => new(Code::Unimplemented, "NOT_SERVED_YET"),
+            ErrorKind::Unavailable => Self::unavailable("UNAVAILABLE", message),
+            ErrorKind::Corruption => {
+                tracing::error!(error = %Chain(&error), "stored bytes are damaged");
+                Self::new(Code::DataLoss, "DATA_LOSS", "stored bytes are damaged; see the log of the node")
+            }
+            kind => {
+                tracing::error!(?kind, error = %Chain(&error), "a call failed inside the node");
+                Self::internal("the node failed; see its log")
+            }
+        }
+    }
+}
+
+impl From<ProposeError> for Problem {
+    fn from(error: ProposeError) -> Self {
+        let message = error.to_string();
+        match error {
+            ProposeError::Overloaded { retry_after } => {
+                let problem = Self::new(Code::ResourceExhausted, "OVERLOADED", message);
+                Self { retry_after: Some(retry_after), quota: Some("write"), ..problem }
+            }
+            ProposeError::Unavailable { .. } => Self::unavailable("NO_LEADER", message),
+            ProposeError::ClockRefused { .. } => Self::unavailable("CLOCK_REFUSED", message),
+            ProposeError::Stopped { .. } => Self::unavailable("NODE_STOPPED", message),
+        }
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        let message = error.to_string();
+        match error {
+            ReadError::Overloaded { retry_after } => {
+                let problem = Self::new(Code::ResourceExhausted, "OVERLOADED", message);
+                Self { retry_after: Some(retry_after), quota: Some("read"), ..problem }
+            }
+            ReadError::Unavailable { .. } => Self::unavailable("NO_LEADER", message),
+            ReadError::UnknownGroup { .. } => Self::invalid("consistency.at_least", message),
+            ReadError::Stopped { .. } => Self::unavailable("NODE_STOPPED", message),
+        }
+    }
+}
+
+impl From<EmbedError> for Problem {
+    fn from(error: EmbedError) -> Self {
+        Self::new(Code::FailedPrecondition, "EMBEDDER_DIMENSION", error.to_string())
+    }
+}
+
+/// An error with its causes, for the log.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(formatter, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Each failure, the code that it must have, its reason, and the detail that it must carry.
+    fn table() -> Vec<(Problem, Code, &'static str, &'static str)> {
+        let kind = |kind| Problem::from(EngineError::new(kind, "message"));
+        let text = || "x".to_owned();
+        vec![
+            (Problem::invalid("a.b", "at most 3"), Code::InvalidArgument, "INVALID_ARGUMENT", "bad_request"),
+            (EngineError::not_found("space", "x").into(), Code::NotFound, "SPACE_NOT_FOUND", "resource"),
+            (
+                EngineError::already_exists("memory", "x").into(),
+                Code::AlreadyExists,
+                "MEMORY_ALREADY_EXISTS",
+                "resource",
+            ),
+            (kind(ErrorKind::Aborted), Code::Aborted, "VERSION_MISMATCH", ""),
+            (
+                EngineError::failed_precondition("MODEL_MISMATCH", "m").into(),
+                Code::FailedPrecondition,
+                "MODEL_MISMATCH",
+                "",
+            ),
+            (
+                kind(ErrorKind::ResourceExhausted { retry_after: SECOND }),
+                Code::ResourceExhausted,
+                "RESOURCE_EXHAUSTED",
+                "retry",
+            ),
+            (kind(ErrorKind::OutOfRange), Code::OutOfRange, "POSITION_NOT_KEPT", ""),
+            (kind(ErrorKind::Unimplemented), Code::Unimplemented, "NOT_SERVED_YET", ""),
+            (kind(ErrorKind::Unavailable), Code::Unavailable, "UNAVAILABLE", "retry"),
+            (kind(ErrorKind::Refused), Code::Internal, "INTERNAL", ""),
+            (kind(ErrorKind::Corruption), Code::DataLoss, "DATA_LOSS", ""),
+            (kind(ErrorKind::Internal), Code::Internal, "INTERNAL", ""),
+            (ProposeError::Overloaded { retry_after: SECOND }.into(), Code::ResourceExhausted, "OVERLOADED", "retry"),
+            (ProposeError::Unavailable { reason: text() }.into(), Code::Unavailable, "NO_LEADER", "retry"),
+            (ProposeError::ClockRefused { reason: text() }.into(), Code::Unavailable, "CLOCK_REFUSED", "retry"),
+            (ProposeError::Stopped { reason: text() }.into(), Code::Unavailable, "NODE_STOPPED", "retry"),
+            (ReadError::Overloaded { retry_after: SECOND }.into(), Code::ResourceExhausted, "OVERLOADED", "retry"),
+            (ReadError::Unavailable { reason: text() }.into(), Code::Unavailable, "NO_LEADER", "retry"),
+            (ReadError::UnknownGroup { group: 7 }.into(), Code::InvalidArgument, "INVALID_ARGUMENT", "bad_request"),
+            (ReadError::Stopped { reason: text() }.into(), Code::Unavailable, "NODE_STOPPED", "retry"),
+            (Problem::overloaded("write", 3, SECOND), Code::ResourceExhausted, "OVERLOADED", "retry"),
+            (Problem::no_embedder("s", "", "hash"), Code::FailedPrecondition, "NO_EMBEDDER", ""),
+            (Problem::no_embedder("s", "gpt", "hash"), Code::FailedPrecondition, "UNKNOWN_EMBEDDER", ""),
+            (
+                EmbedError::Dimension { embedder: "hash", dimension: 0 }.into(),
+                Code::FailedPrecondition,
+                "EMBEDDER_DIMENSION",
+                "",
+            ),
+            (Problem::unimplemented("WatchMemories"), Code::Unimplemented, "NOT_SERVED_YET", ""),
+            (Problem::deadline(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED", ""),
+        ]
+    }
+
+    #[test]
+    fn every_failure_has_its_code_reason_and_details() {
+        for (problem, code, reason, detail) in table() {
+            let label = format!("{problem:?}");
+            let status = problem.into_status(None);
+            assert_eq!(status.code(), code, "{label}");
+            assert!(!status.message().is_empty(), "{label}");
+            let details = status.get_error_details();
+            let info = details.error_info().unwrap();
+            assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, DOMAIN), "{label}");
+            assert_eq!(details.bad_request().is_some(), detail == "bad_request", "{label}");
+            assert_eq!(details.resource_info().is_some(), detail == "resource", "{label}");
+            assert_eq!(details.retry_info().is_some(), detail == "retry", "{label}");
+            assert_eq!(details.quota_failure().is_some(), code == Code::ResourceExhausted, "{label}");
+        }
+    }
+
+    #[test]
+    fn all_violations_arrive() {
+        let violation = |field: &str| Violation { field: field.to_owned(), description: "at most 1".to_owned() };
+        let error = EngineError::invalid_all(vec![violation("memories[0].id"), violation("memories[17].kind")]);
+        let status = Problem::from(error).into_status(None);
+        let details = status.get_error_details();
+        let fields: Vec<_> = details.bad_request().unwrap().field_violations.iter().map(|v| v.field.as_str()).collect();
+        assert_eq!(fields, ["memories[0].id", "memories[17].kind"]);
+    }
+
+    #[test]
+    fn the_leader_is_named_where_another_node_can_help() {
+        let leader = LeaderHint { client_address: "node2:7480".to_owned() };
+        let status = Problem::unavailable("NO_LEADER", "m").into_status(Some(&leader));
+        assert_eq!(status.metadata().get(LEADER_METADATA).unwrap(), "node2:7480");
+        let details = status.get_error_details();
+        assert_eq!(details.error_info().unwrap().metadata[LEADER_METADATA], "node2:7480");
+
+        let status = Problem::invalid("a", "b").into_status(Some(&leader));
+        assert!(status.metadata().get(LEADER_METADATA).is_none());
+    }
+
+    #[test]
+    fn insides_stay_inside() {
+        let error = EngineError::internal("/secret/path failed");
+        assert!(!Problem::from(error).into_status(None).message().contains("secret"));
+    }
+}

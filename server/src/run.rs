@@ -1,0 +1,409 @@
+//! A node from its configuration to its end.
+//!
+//! ```text
+//! bind all ports -> HTTP answers (startupz: 503) -> root key -> Node::start (peers answer on 7481 from here)
+//!   -> gRPC answers -> started ... stop: unready -> gRPC drains -> node flushes -> HTTP ends
+//! ```
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use cairn_engine::Options;
+use cairn_engine::keyring::{KeyringError, RootKey};
+use cairn_proto::v1::cluster_service_server::ClusterServiceServer;
+use cairn_proto::v1::memory_service_server::MemoryServiceServer;
+use cairn_proto::v1::space_service_server::SpaceServiceServer;
+use cairn_raft::{Node, NodeConfig, Peer, StartError, Timing};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tower::util::MapResponseLayer;
+
+use crate::config::{Config, ConfigError, PeerEntry, RootKeySection};
+use crate::embed::Embedders;
+use crate::error::Chain;
+use crate::monitor::Monitor;
+use crate::service::{Cluster, MESSAGE_BYTES_MAX, Memories, Service, Spaces, rewrite};
+use crate::vitals::{Answer, TICK};
+
+/// Calls that one connection may have under way; the gates bound those of all connections together.
+const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
+
+/// A connection without a sign of life for this long is probed, so that clients that vanished are noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// The services whose health is reported; the empty name stands for the node as a whole.
+const HEALTH_NAMES: [&str; 4] = ["", "cairn.v1.MemoryService", "cairn.v1.SpaceService", "cairn.v1.ClusterService"];
+
+/// Why a node did not start, as one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An address cannot be listened on.
+    #[error("{key}: cannot listen on {address}: {source}")]
+    Listen {
+        /// The key of the address.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The root key cannot be used.
+    #[error(transparent)]
+    RootKey(#[from] KeyringError),
+    /// The node refuses to start.
+    #[error(transparent)]
+    Node(#[from] StartError),
+    /// A part of the server cannot be set up.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// The bound addresses of a node. Bound apart from the start, so that tests know the ports of a cluster before its
+/// first node starts.
+#[derive(Debug)]
+pub struct Listeners {
+    grpc: TcpListener,
+    peer: TcpListener,
+    http: TcpListener,
+}
+
+/// Where a node listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// For clients.
+    pub grpc: SocketAddr,
+    /// For the other members.
+    pub peer: SocketAddr,
+    /// For probes and metrics.
+    pub http: SocketAddr,
+}
+
+impl Listeners {
+    /// Binds the addresses of `config.listen`; port 0 takes any free port.
+    ///
+    /// # Errors
+    /// An address is taken or not of this machine.
+    pub fn bind(config: &Config) -> Result<Self, RunError> {
+        let listen = &config.listen;
+        Ok(Self {
+            grpc: bind("listen.grpc", listen.grpc)?,
+            peer: bind("listen.peer", listen.peer)?,
+            http: bind("listen.http", listen.http)?,
+        })
+    }
+
+    /// The addresses, with the ports that were taken.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn addresses(&self) -> Result<Addresses, RunError> {
+        let address = |listener: &TcpListener| {
+            listener.local_addr().map_err(|error| RunError::Internal(format!("cannot read a bound address: {error}")))
+        };
+        Ok(Addresses { grpc: address(&self.grpc)?, peer: address(&self.peer)?, http: address(&self.http)? })
+    }
+}
+
+fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
+    let failed = |source| RunError::Listen { key, address, source };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    // tokio takes over sockets that do not block only.
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+/// A node that runs in this process.
+pub struct Handle {
+    addresses: Addresses,
+    node: Arc<Node>,
+    service: Arc<Service>,
+    monitor: Arc<Monitor>,
+    grace: Duration,
+    grpc_stop: CancellationToken,
+    grpc: JoinHandle<()>,
+    background: Background,
+}
+
+/// What runs from before the node's start to after its end.
+struct Background {
+    stop: CancellationToken,
+    http: JoinHandle<()>,
+    ticker: JoinHandle<()>,
+}
+
+impl Background {
+    async fn end(self) {
+        self.stop.cancel();
+        // Both end at the token; a panic of theirs has been logged by then.
+        let _ = timeout(Duration::from_secs(1), self.http).await;
+        let _ = timeout(Duration::from_secs(1), self.ticker).await;
+    }
+}
+
+/// Binds the configured addresses and starts a node on them. See [`run_on`].
+///
+/// # Errors
+/// See [`RunError`].
+pub async fn run(config: Config) -> Result<Handle, RunError> {
+    let listeners = Listeners::bind(&config)?;
+    run_on(config, listeners).await
+}
+
+/// Starts a node on addresses that are bound already, and returns once it has come up; it may not know a leader yet.
+/// Where the cluster is made for the first time, that takes until the other members answer.
+///
+/// # Errors
+/// See [`RunError`]; nothing is left running.
+pub async fn run_on(config: Config, listeners: Listeners) -> Result<Handle, RunError> {
+    config.validate()?;
+    let addresses = listeners.addresses()?;
+    let monitor = Arc::new(Monitor::new(config.ready.lag_entries_max));
+    let shared = Arc::new(OnceLock::new());
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let background = start_background(&monitor, listeners.http, &shared, reporter)?;
+
+    let node = match start_node(&config, addresses, listeners.peer).await {
+        Ok(node) => node,
+        Err(error) => {
+            background.end().await;
+            return Err(error);
+        }
+    };
+    let own_address = own_address(&config, addresses);
+    let service = Service::new(
+        Arc::clone(&node),
+        Arc::clone(&monitor),
+        Embedders::built_in(),
+        own_address,
+        config.limits.clone(),
+    );
+    let service = Arc::new(service);
+    let grpc_stop = CancellationToken::new();
+    let grpc = serve_grpc(&service, health, listeners.grpc, grpc_stop.clone())?;
+    // The ticker is the only other user of the cell, and only reads it.
+    let _ = shared.set(Arc::clone(&service));
+    monitor.vitals().set_started();
+    tracing::info!(node_id = config.node.id, grpc = %addresses.grpc, peer = %addresses.peer, http = %addresses.http, "started");
+    Ok(Handle { addresses, node, service, monitor, grace: config.shutdown.grace, grpc_stop, grpc, background })
+}
+
+/// Starts what must answer before the node does: HTTP, and the ticker that watches the node.
+fn start_background(
+    monitor: &Arc<Monitor>,
+    http: TcpListener,
+    service: &Arc<OnceLock<Arc<Service>>>,
+    reporter: HealthReporter,
+) -> Result<Background, RunError> {
+    let stop = CancellationToken::new();
+    let listener = tokio::net::TcpListener::from_std(http)
+        .map_err(|error| RunError::Internal(format!("cannot listen for HTTP: {error}")))?;
+    let (router, token) = (crate::http::router(Arc::clone(monitor)), stop.clone());
+    let http = tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(token.cancelled_owned()).await {
+            tracing::error!(%error, "HTTP ended");
+        }
+    });
+    let ticker = Ticker { monitor: Arc::clone(monitor), service: Arc::clone(service), reporter };
+    let ticker = tokio::spawn(ticker.run(stop.clone()));
+    Ok(Background { stop, http, ticker })
+}
+
+/// Watches the node: keeps the probes' picture and the health service fresh.
+struct Ticker {
+    monitor: Arc<Monitor>,
+    service: Arc<OnceLock<Arc<Service>>>,
+    reporter: HealthReporter,
+}
+
+impl Ticker {
+    async fn run(self, stop: CancellationToken) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => self.tick().await,
+            }
+        }
+    }
+
+    async fn tick(&self) {
+        self.monitor.vitals().tick();
+        self.monitor.metrics().upkeep();
+        if let Some(service) = self.service.get() {
+            service.observe();
+        }
+        let health = match self.monitor.ready() {
+            Answer::Yes => ServingStatus::Serving,
+            Answer::No(_) => ServingStatus::NotServing,
+        };
+        for name in HEALTH_NAMES {
+            self.reporter.set_service_status(name, health).await;
+        }
+    }
+}
+
+async fn start_node(config: &Config, addresses: Addresses, listener: TcpListener) -> Result<Arc<Node>, RunError> {
+    let section = config.root_key.clone();
+    let root_key = tokio::task::spawn_blocking(move || load_root_key(&section))
+        .await
+        .map_err(|error| RunError::Internal(format!("cannot read the root key: {error}")))??;
+    let node = Node::start(node_config(config, addresses, root_key, listener)).await?;
+    Ok(node)
+}
+
+fn load_root_key(section: &RootKeySection) -> Result<RootKey, KeyringError> {
+    match &section.file {
+        Some(path) => RootKey::from_file(path),
+        None => RootKey::from_env(&section.environment),
+    }
+}
+
+/// The members, where this node alone is one at the addresses that were bound.
+fn members(config: &Config, addresses: Addresses) -> Vec<PeerEntry> {
+    let mut bound = config.clone();
+    bound.listen.grpc = addresses.grpc;
+    bound.listen.peer = addresses.peer;
+    bound.members()
+}
+
+/// Where clients reach this node.
+fn own_address(config: &Config, addresses: Addresses) -> String {
+    let own = members(config, addresses).into_iter().find(|member| member.id == config.node.id);
+    own.map(|own| own.client_address).unwrap_or_default()
+}
+
+fn node_config(config: &Config, addresses: Addresses, root_key: RootKey, listener: TcpListener) -> NodeConfig {
+    let bytes = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    let peers = members(config, addresses).into_iter().map(|member| Peer {
+        id: member.id,
+        peer_address: member.peer_address,
+        client_address: member.client_address,
+    });
+    NodeConfig {
+        node_id: config.node.id,
+        peers: peers.collect(),
+        data_dir: config.node.data_dir.clone(),
+        root_key,
+        listener,
+        engine: Options {
+            block_cache_bytes: bytes(config.storage.block_cache),
+            write_buffer_bytes: bytes(config.storage.write_buffer),
+            ..Options::new(&config.node.data_dir)
+        },
+        timing: Timing {
+            heartbeat: config.raft.heartbeat,
+            election_min: config.raft.election_timeout_min,
+            election_max: config.raft.election_timeout_max,
+            ..Timing::default()
+        },
+        limits: cairn_raft::Limits::default(),
+    }
+}
+
+/// Serves gRPC until the token is cancelled and the calls that had begun have ended.
+fn serve_grpc<H>(
+    service: &Arc<Service>,
+    health: tonic_health::pb::health_server::HealthServer<H>,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> Result<JoinHandle<()>, RunError>
+where
+    H: tonic_health::pb::health_server::Health,
+{
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(cairn_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name("cairn.v1.MemoryService")
+        .with_service_name("cairn.v1.SpaceService")
+        .with_service_name("cairn.v1.ClusterService")
+        .with_service_name("grpc.health.v1.Health")
+        .build_v1()
+        .map_err(|error| RunError::Internal(format!("reflection cannot be set up: {error}")))?;
+    let listener = tokio::net::TcpListener::from_std(listener)
+        .map_err(|error| RunError::Internal(format!("cannot listen for gRPC: {error}")))?;
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+
+    let limit = MESSAGE_BYTES_MAX;
+    let server = Server::builder()
+        .layer(MapResponseLayer::new(rewrite))
+        .max_concurrent_streams(Some(STREAMS_PER_CONNECTION_MAX))
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .add_service(health)
+        .add_service(reflection)
+        .add_service(MemoryServiceServer::new(Memories(Arc::clone(service))).max_decoding_message_size(limit))
+        .add_service(SpaceServiceServer::new(Spaces(Arc::clone(service))).max_decoding_message_size(limit))
+        .add_service(ClusterServiceServer::new(Cluster(Arc::clone(service))).max_decoding_message_size(limit))
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
+    Ok(tokio::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(error = %Chain(&error), "gRPC ended");
+        }
+    }))
+}
+
+impl Handle {
+    /// Where the node listens.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Waits until the node knows a leader and has caught up; `false` when `patience` ends first.
+    pub async fn wait_ready(&self, patience: Duration) -> bool {
+        let ready = async {
+            let mut ticks = interval(Duration::from_millis(20));
+            loop {
+                ticks.tick().await;
+                self.service.observe();
+                if self.monitor.ready() == Answer::Yes {
+                    return;
+                }
+            }
+        };
+        timeout(patience, ready).await.is_ok()
+    }
+
+    /// Ends when the node has stopped itself, for example because its disk failed; says why.
+    pub async fn failed(&self) -> String {
+        self.node.failed().await
+    }
+
+    /// What `cairn dev` needs at its first start: makes a space unless one of that name is there. Says whether it did.
+    ///
+    /// # Errors
+    /// The failure's text.
+    pub async fn ensure_space(&self, space: cairn_proto::v1::Space) -> Result<bool, String> {
+        self.service.ensure_space(space).await.map_err(|problem| problem.to_string())
+    }
+
+    /// Stops the node: unready, no new calls, those that have begun end (at most `shutdown.grace`), then all is flushed.
+    pub async fn stop(self) {
+        let mut grpc = self.grpc;
+        self.monitor.vitals().set_draining();
+        self.service.observe();
+        self.grpc_stop.cancel();
+        if timeout(self.grace, &mut grpc).await.is_err() {
+            tracing::warn!(grace = ?self.grace, "calls were still under way at the end of the grace period");
+            grpc.abort();
+        }
+        self.node.shutdown().await;
+        self.background.end().await;
+        tracing::info!("stopped");
+    }
+}

@@ -1,0 +1,109 @@
+//! Every metric of a node. Nothing is counted that is not listed here; the table in `docs/operations.md` repeats it.
+//!
+//! Names follow Prometheus: base units, `_total` on counters, the unit at the end. Labels are few and closed, so that
+//! no caller can make series: never a tenant, space, scope or id.
+
+/// How a metric behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts of values in buckets.
+    Histogram,
+}
+
+/// One metric.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Definition {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// How it behaves.
+    pub(crate) kind: Kind,
+    /// The names of its labels.
+    pub(crate) labels: &'static [&'static str],
+    /// What it says.
+    pub(crate) help: &'static str,
+}
+
+macro_rules! definitions {
+    ($($constant:ident = $name:literal $kind:ident [$($label:literal),*] $help:literal;)*) => {
+        $(#[doc = $help] pub(crate) const $constant: Definition =
+            Definition { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
+        /// All of them, in the order of the documentation.
+        pub(crate) const ALL: &[Definition] = &[$($constant),*];
+    };
+}
+
+definitions! {
+    OPERATIONS = "memory_operations_total" Counter ["operation", "outcome"]
+        "Calls by operation and outcome: ok, or the gRPC code in lower case.";
+    OPERATION_DURATION = "memory_operation_duration_seconds" Histogram ["operation"]
+        "Time from the arrival of a call to its reply, in seconds.";
+    SHED = "cairn_requests_shed_total" Counter ["pool"]
+        "Calls refused because too many were under way: pool is write or read.";
+    IN_FLIGHT = "cairn_requests_in_flight" Gauge ["pool"]
+        "Calls under way: pool is write or read.";
+    EMBEDDED_TEXTS = "cairn_embedded_texts_total" Counter ["embedder"]
+        "Texts turned into vectors by the server.";
+    BUILD_INFO = "cairn_build_info" Gauge ["version"]
+        "Always 1; the label tells the version.";
+    UPTIME = "cairn_uptime_seconds" Gauge []
+        "Time since the start, in seconds.";
+    READY = "cairn_ready" Gauge []
+        "1 while the node is ready.";
+    DRAINING = "cairn_draining" Gauge []
+        "1 while the node is stopping.";
+    RAFT_TERM = "cairn_raft_term" Gauge []
+        "The term.";
+    RAFT_LEADER = "cairn_raft_leader" Gauge []
+        "1 while this node leads.";
+    RAFT_LEADER_KNOWN = "cairn_raft_leader_known" Gauge []
+        "1 while this node knows a leader.";
+    RAFT_MEMBERS = "cairn_raft_members" Gauge []
+        "Members of the cluster.";
+    RAFT_MEMBERS_REACHABLE = "cairn_raft_members_reachable" Gauge []
+        "Members that this node, or the leader, has heard from.";
+    RAFT_COMMITTED_INDEX = "cairn_raft_committed_index" Gauge []
+        "The last committed log index that the node knows.";
+    RAFT_APPLIED_INDEX = "cairn_raft_applied_index" Gauge []
+        "The last log index that the node has applied.";
+    RAFT_DURABLE_APPLIED_INDEX = "cairn_raft_durable_applied_index" Gauge []
+        "The last applied log index that survives a crash without the log.";
+    WAL_FIRST_INDEX = "cairn_wal_first_index" Gauge []
+        "The first index in the log.";
+    WAL_LAST_INDEX = "cairn_wal_last_index" Gauge []
+        "The last index in the log.";
+    DISK_USED = "cairn_disk_used_bytes" Gauge []
+        "Bytes in the data directory.";
+    DISK_FREE = "cairn_disk_free_bytes" Gauge []
+        "Bytes free on the data directory's file system.";
+    MEMORIES = "cairn_memories" Gauge []
+        "Memories on this node, over all spaces.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules() {
+        for definition in ALL {
+            let name = definition.name;
+            assert!(name.starts_with("cairn_") || name.starts_with("memory_"), "{name}");
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+            assert_eq!(definition.kind == Kind::Counter, name.ends_with("_total"), "{name}");
+            assert!(definition.help.ends_with('.'), "{name}");
+            assert_eq!(ALL.iter().filter(|other| other.name == name).count(), 1, "{name} is defined once");
+        }
+    }
+
+    #[test]
+    fn the_operations_page_lists_each_metric() {
+        let page = include_str!("../../../docs/operations.md");
+        for definition in ALL {
+            assert!(page.contains(&format!("`{}`", definition.name)), "docs/operations.md lacks {}", definition.name);
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Logs by `tracing`, on standard error. A line may name ids of nodes, indexes, sizes and durations; never content,
+//! metadata, vectors, or ids of memories and scopes.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+
+use crate::config::{LogFormat, LogSection};
+
+/// Sends the process's logs to standard error as `section` says. Once a process.
+///
+/// # Errors
+/// A subscriber is there already.
+pub fn start_logging(section: &LogSection) -> Result<(), TryInitError> {
+    let filter = EnvFilter::try_new(&section.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let registry = tracing_subscriber::registry().with(filter);
+    match section.format {
+        LogFormat::Text => {
+            let layer = tracing_subscriber::fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_ansi(std::io::stderr().is_terminal())
+                .with_target(false);
+            registry.with(layer).try_init()
+        }
+        LogFormat::Json => {
+            let layer = tracing_subscriber::fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .with_span_list(false)
+                .with_writer(std::io::stderr);
+            registry.with(layer).try_init()
+        }
+    }
+}
