@@ -33,11 +33,6 @@ pub(crate) enum Purpose {
 }
 
 /// The place of a sealed value: it opens nowhere else.
-///
-/// ```
-/// # use cairn_engine::crypto::Aad;
-/// let place = Aad { format: 1, family: "records", key: b"\x00\x01some storage key" };
-/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Aad<'a> {
     /// The format of the plaintext, as the owner of the value numbers it.
