@@ -5,7 +5,7 @@
 //!   ┌─────┬─────┬───┬─────┐     ┌─────┬───┬─────┐        (absent: no slot of it was ever used)
 //!   │row 0│row 1│ … │     │     │     │ … │     │
 //!   └─────┴─────┴───┴─────┘     └─────┴───┴─────┘
-//!    grows by a quarter          2^shift rows at once
+//!    grows by 2 and a quarter    2^shift rows at once
 //! ```
 //!
 //! No allocation per row, rows of a chunk lie side by side for scans, and a small partition holds little more than its rows.
@@ -107,7 +107,7 @@ impl<T: Plain> Arena<T> {
             return Ok(());
         }
         let full = 1usize << self.shift;
-        let grown = if chunk == 0 { (rows + rows / 4).max(row + 1).min(full) } else { full };
+        let grown = if chunk == 0 { (rows + 2 + rows / 4).max(row + 1).min(full) } else { full };
         let mut block = Block::new(grown * self.stride * size_of::<T>(), &self.budget)?;
         if let Some(old) = &self.chunks[chunk] {
             let old = old.as_slice::<T>();
@@ -208,7 +208,7 @@ mod tests {
         arena.reserve(17).unwrap();
         assert_eq!((arena.rows_in(0), arena.rows_in(4)), (0, 4));
         arena.reserve(9).unwrap();
-        assert!(matches!(arena.reserve(0), Err(IndexError::MemoryLimit { needed: 64, available: 0, .. })));
+        assert!(matches!(arena.reserve(0), Err(IndexError::MemoryLimit { needed: 128, available: 0, .. })));
         assert!(arena.reserve(16).is_ok());
     }
 }

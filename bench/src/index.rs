@@ -1,0 +1,102 @@
+//! Searches of the whole corpus without filters: recall, speed, build time and memory.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use crate::BenchError;
+use crate::corpus::{Corpus, NEIGHBOURS};
+use crate::report::{Measurement, Report};
+use crate::systems::{Cairn, Setting, System};
+
+/// Arguments of `index`.
+#[derive(clap::Args)]
+pub(crate) struct IndexArguments {
+    /// The folder with `base.f16.npy`, `queries.f16.npy` and `gt100.i32.npy`.
+    #[arg(long)]
+    corpus: PathBuf,
+    /// Other queries: float16 or float32.
+    #[arg(long, requires = "truth")]
+    queries: Option<PathBuf>,
+    /// The true neighbours of other queries: int32, ten or more columns.
+    #[arg(long, requires = "queries")]
+    truth: Option<PathBuf>,
+    /// Only the first so many vectors.
+    #[arg(long)]
+    count: Option<usize>,
+    /// Write one JSON object per line and measurement here.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// Measures every system at every setting.
+pub(crate) fn run(arguments: &IndexArguments) -> Result<(), BenchError> {
+    let mut corpus = Corpus::read(&arguments.corpus, arguments.queries.as_deref(), arguments.truth.as_deref())?;
+    if let Some(count) = arguments.count {
+        corpus = corpus.cut(count);
+    }
+    let mut report = Report::new(arguments.json.as_deref())?;
+    let start = Instant::now();
+    let cairn = Cairn::build(&corpus.base)?;
+    let build_seconds = start.elapsed().as_secs_f64();
+    for setting in cairn.settings() {
+        report.add(&measure(&cairn, setting, &corpus, build_seconds)?)?;
+    }
+    Ok(())
+}
+
+fn measure(
+    system: &dyn System,
+    setting: Setting,
+    corpus: &Corpus,
+    build_seconds: f64,
+) -> Result<Measurement, BenchError> {
+    let queries = corpus.queries.rows();
+    let mut times_us = Vec::with_capacity(queries);
+    let mut recall = 0.0;
+    for query in 0..queries {
+        let start = Instant::now();
+        let found = system.search(corpus.queries.row(query), NEIGHBOURS, setting)?;
+        times_us.push(start.elapsed().as_secs_f64() * 1e6);
+        let rows: Vec<u32> = found.iter().map(|(row, _)| *row).collect();
+        recall += corpus.recall(query, &rows);
+    }
+    let total_us: f64 = times_us.iter().sum();
+    times_us.sort_by(f64::total_cmp);
+    let count = corpus.base.rows();
+    Ok(Measurement {
+        system: system.name(),
+        dimension: corpus.base.columns,
+        count,
+        setting: setting.name(),
+        recall_at_10: recall / queries as f64,
+        qps_1_thread: queries as f64 * 1e6 / total_us,
+        qps_all_threads: queries_per_second(system, setting, corpus)?,
+        p50_us: times_us[queries / 2],
+        p99_us: times_us[queries * 99 / 100],
+        build_seconds,
+        build_threads: system.build_threads(),
+        bytes_per_vector: system.bytes() as f64 / count as f64,
+    })
+}
+
+/// Queries a second with one thread for each core, which take the next query as soon as they are done.
+fn queries_per_second(system: &dyn System, setting: Setting, corpus: &Corpus) -> Result<f64, BenchError> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicUsize::new(0);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        let work = || -> Result<(), BenchError> {
+            loop {
+                let query = next.fetch_add(1, Ordering::Relaxed);
+                if query >= corpus.queries.rows() {
+                    return Ok(());
+                }
+                system.search(corpus.queries.row(query), NEIGHBOURS, setting)?;
+            }
+        };
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        running.into_iter().try_for_each(|thread| thread.join().unwrap_or(Ok(())))
+    })?;
+    Ok(corpus.queries.rows() as f64 / start.elapsed().as_secs_f64())
+}

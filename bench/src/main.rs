@@ -1,0 +1,72 @@
+//! Measures Cairn; the numbers stand in `docs/decisions/`, each with its machine.
+//!
+//! | bench | measures |
+//! |---|---|
+//! | `benches/codec` | protobuf against bincode and postcard on the messages of log and store |
+//! | `benches/seal` | sealing and opening of records and frames, lookup ids |
+//! | the subcommands of this program | the index on a corpus; a table, and with `--json FILE` one JSON object per line |
+//!
+//! Run the first two with `make bench`, or one of them with `cargo bench --package cairn-bench --bench seal`; the last with
+//!
+//! ```text
+//! cargo run --release -p cairn-bench -- index --corpus DIR [--queries Q.npy --truth T.npy] [--json FILE]
+//! ```
+//!
+//! | file | measures or holds |
+//! |---|---|
+//! | `index.rs` | searches of the index: recall, speed, build, memory |
+//! | `systems.rs` | what is measured, behind one trait |
+//! | `corpus.rs` | the vectors, queries and true neighbours |
+//! | `npy.rs` | the reader of `.npy` files |
+//! | `report.rs` | measurements as a table and as JSON lines |
+
+mod corpus;
+mod index;
+mod npy;
+mod report;
+mod systems;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measures Cairn.
+#[derive(Parser)]
+#[command(name = "cairn-bench")]
+struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Recall, speed, build time and memory of the index.
+    Index(index::IndexArguments),
+}
+
+/// What can end a bench.
+#[derive(Debug, thiserror::Error)]
+enum BenchError {
+    #[error("{path}: {source}")]
+    File { path: String, source: std::io::Error },
+    #[error("{path}: {reason}")]
+    Format { path: String, reason: String },
+    #[error("the index refused: {0}")]
+    Index(#[from] cairn_index::IndexError),
+    #[error("cannot write: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where a bench says why it ended")]
+fn main() -> ExitCode {
+    let result = match Arguments::parse().bench {
+        Bench::Index(arguments) => index::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cairn-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
