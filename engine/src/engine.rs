@@ -3,14 +3,27 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use cairn_proto::{storage, v1};
+use cairn_proto::storage::command::Body;
+use cairn_proto::storage::outcome::Result as OutcomeResult;
+use cairn_proto::storage::{self, AppliedRecord, Done, ExpireMemories, Outcome, SpaceCountersRecord};
+use cairn_proto::v1;
+use parking_lot::{Mutex, RwLock};
 
 use crate::api::{AppliedState, ApplyEntry, Checkpoint, Principal, ReadPoint, WriteRequest, WriteResponse};
+use crate::apply::{Applier, EXPIRE_ROWS_MAX, Hints, log_id};
 use crate::crypto::TenantId;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::keyring::Keyring;
 use crate::options::Options;
+use crate::partitions::Partitions;
 use crate::position::{LogId, Position};
+use crate::reads::Reader;
+use crate::requests;
+use crate::store::decode;
+use crate::store::keys::{Key, Kind, end_of_time, prefix_of_kind};
+use crate::store::overlay::digest_from_bytes;
+use crate::store::rocks::Store;
+use crate::store::sealing::Sealer;
 
 /// The newest cluster version whose commands this release applies.
 pub const SUPPORTED_CLUSTER_VERSION: u32 = 1;
@@ -18,7 +31,17 @@ pub const SUPPORTED_CLUSTER_VERSION: u32 = 1;
 /// One group's state: records in RocksDB, partitions in memory. All methods block; none needs `&mut`.
 pub struct Engine {
     options: Options,
-    keyring: Arc<Keyring>,
+    store: Store,
+    partitions: Partitions,
+    /// What the one applying thread needs; its lock makes appliers take turns.
+    applying: Mutex<Applying>,
+    applied: RwLock<AppliedState>,
+}
+
+/// The applied record as it was written last, and where queues begin.
+struct Applying {
+    state: AppliedRecord,
+    hints: Hints,
 }
 
 impl Engine {
@@ -26,68 +49,116 @@ impl Engine {
     /// is [`crate::ErrorKind::Refused`].
     pub fn open(options: &Options, keyring: Arc<Keyring>) -> Result<Self> {
         options.validate()?;
-        Ok(Self { options: options.clone(), keyring })
+        let store = Store::open(options, Sealer::new(keyring, options.group))?;
+        let state = store.applied()?;
+        Ok(Self {
+            applied: RwLock::new(applied_state(&state)?),
+            applying: Mutex::new(Applying { state, hints: Hints::default() }),
+            partitions: Partitions::new(options.index_bytes_max),
+            store,
+            options: options.clone(),
+        })
     }
 
     /// The keyring that the engine was opened with.
     #[must_use]
     pub fn keyring(&self) -> &Arc<Keyring> {
-        &self.keyring
+        self.store.sealer().keyring()
     }
 
     /// Checks everything about a write that needs no state, makes ids, and seals it as a command without a stamp.
     pub fn prepare(&self, principal: &Principal, request: WriteRequest) -> Result<storage::Command> {
-        let _ = (&self.options, principal, request);
-        Err(Error::unimplemented("prepare"))
+        requests::prepare(self.store.sealer(), principal, request)
     }
 
-    /// The command that makes a tenant with new keys. Where the tenant is there already, its outcome is ALREADY_EXISTS.
+    /// The command that makes a tenant with new keys. A tenant that is there already, or was once, is ALREADY_EXISTS.
     pub fn prepare_create_tenant(&self, tenant: TenantId, name: &str) -> Result<storage::Command> {
-        let _ = (tenant, name);
-        Err(Error::unimplemented("prepare_create_tenant"))
+        requests::prepare_create_tenant(self.store.sealer(), tenant, name)
     }
 
     /// The command that removes what has expired at `now_micros`; `None` where nothing has. For the leader, from time to
     /// time, and again while its outcome says `unfinished`.
     pub fn prepare_expiry(&self, now_micros: i64) -> Result<Option<storage::Command>> {
-        let _ = now_micros;
-        Err(Error::unimplemented("prepare_expiry"))
+        let group = self.options.group;
+        let due = |kind: Kind| {
+            let start = prefix_of_kind(group, kind);
+            let rows = self.store.cursor(&start, &end_of_time(group, kind, now_micros));
+            rows.item().map(|row| row.is_some())
+        };
+        let expire = Body::ExpireMemories(ExpireMemories { rows_max: EXPIRE_ROWS_MAX });
+        Ok((due(Kind::Expiry)? || due(Kind::RequestExpiry)?).then(|| requests::system_command(expire)))
     }
 
     /// Applies committed entries, in order: one atomic write for all of them. Entries at or below the applied index are
     /// skipped, with an empty `Done` as their outcome. A failed command is an outcome; an `Err` means that the node must
     /// stop ([`Error::is_deterministic`] is false).
     pub fn apply(&self, entries: &[ApplyEntry]) -> Result<Vec<storage::Outcome>> {
-        let _ = entries;
-        Err(Error::unimplemented("apply"))
+        let mut applying = self.applying.lock();
+        let mut applier =
+            Applier::new(&self.store, &self.options.limits, applying.state.clone(), applying.hints.clone())?;
+        let mut last = applying.state.applied.map(|position| position.index);
+        let before = last;
+        let mut outcomes = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if last.is_some_and(|last| entry.log_id.index <= last) {
+                outcomes.push(Outcome { result: Some(OutcomeResult::Done(Done {})), replayed: true });
+                continue;
+            }
+            last = Some(entry.log_id.index);
+            outcomes.push(applier.apply(entry).map_err(must_stop)?);
+        }
+        if last == before {
+            return Ok(outcomes);
+        }
+        let applied = applier.into_applied().map_err(must_stop)?;
+        let state = applied_state(&applied.state)?;
+        self.partitions.publish(applied.changes, || self.store.write(applied.batch)).map_err(must_stop)?;
+        *applying = Applying { state: applied.state, hints: applied.hints };
+        *self.applied.write() = state;
+        Ok(outcomes)
     }
 
     /// What has been applied and can be read.
     #[must_use]
     pub fn applied(&self) -> AppliedState {
-        AppliedState::default()
+        self.applied.read().clone()
     }
 
     /// The last entry that would still be applied after a crash of the machine; the log must keep all that follow it.
     pub fn durable_applied(&self) -> Result<Option<LogId>> {
-        Ok(None)
+        Ok(self.store.durable_applied()?.applied.as_ref().map(log_id))
     }
 
     /// Makes everything that is applied durable.
     pub fn flush(&self) -> Result<()> {
-        Ok(())
+        self.store.flush()
     }
 
     /// Makes a consistent copy in a directory that must not be there yet; on the same file system it costs little.
     pub fn checkpoint(&self, dir: &Path) -> Result<Checkpoint> {
-        let _ = dir;
-        Err(Error::unimplemented("checkpoint"))
+        let (applied, files) = self.store.checkpoint(dir, &self.options)?;
+        Ok(Checkpoint { applied: applied_state(&applied)?, files })
     }
 
     /// An outcome as the answer to the client; a failure as the error that it stands for.
     pub fn respond(&self, outcome: &storage::Outcome, position: Position) -> Result<WriteResponse> {
-        let _ = (outcome, position);
-        Err(Error::unimplemented("respond"))
+        requests::respond(outcome, position)
+    }
+
+    /// A reader for a caller, once the read point is applied.
+    fn reader(&self, principal: &Principal, at: &ReadPoint) -> Result<Reader<'_>> {
+        let applied = self.applied.read().log_id.map_or(0, |id| id.index);
+        if applied < at.index {
+            let message = format!("log index {} is not applied here yet, only {applied}", at.index);
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        self.store.sealer().tenant_of_caller(principal.tenant)?;
+        Ok(Reader {
+            store: &self.store,
+            partitions: &self.partitions,
+            tenant: principal.tenant.0,
+            time_micros: at.time_micros,
+        })
     }
 
     /// See `MemoryService.GetMemories`.
@@ -97,8 +168,7 @@ impl Engine {
         request: &v1::GetMemoriesRequest,
         at: &ReadPoint,
     ) -> Result<v1::GetMemoriesResponse> {
-        let _ = (principal, request, at);
-        Err(Error::unimplemented("GetMemories"))
+        self.reader(principal, at)?.get_memories(request)
     }
 
     /// See `MemoryService.ListMemories`.
@@ -108,8 +178,7 @@ impl Engine {
         request: &v1::ListMemoriesRequest,
         at: &ReadPoint,
     ) -> Result<v1::ListMemoriesResponse> {
-        let _ = (principal, request, at);
-        Err(Error::unimplemented("ListMemories"))
+        self.reader(principal, at)?.list_memories(request)
     }
 
     /// See `MemoryService.SearchMemories`. The query must be a vector: the caller has turned text into one.
@@ -119,8 +188,7 @@ impl Engine {
         request: &v1::SearchMemoriesRequest,
         at: &ReadPoint,
     ) -> Result<v1::SearchMemoriesResponse> {
-        let _ = (principal, request, at);
-        Err(Error::unimplemented("SearchMemories"))
+        self.reader(principal, at)?.search_memories(request)
     }
 
     /// See `MemoryService.CountMemories`.
@@ -130,8 +198,7 @@ impl Engine {
         request: &v1::CountMemoriesRequest,
         at: &ReadPoint,
     ) -> Result<v1::CountMemoriesResponse> {
-        let _ = (principal, request, at);
-        Err(Error::unimplemented("CountMemories"))
+        self.reader(principal, at)?.count_memories(request)
     }
 
     /// See `MemoryService.ListNamespaces`.
@@ -141,8 +208,7 @@ impl Engine {
         request: &v1::ListNamespacesRequest,
         at: &ReadPoint,
     ) -> Result<v1::ListNamespacesResponse> {
-        let _ = (principal, request, at);
-        Err(Error::unimplemented("ListNamespaces"))
+        self.reader(principal, at)?.list_namespaces(request)
     }
 
     /// See `SpaceService.GetSpace`.
@@ -152,8 +218,7 @@ impl Engine {
         request: &v1::GetSpaceRequest,
         at: &ReadPoint,
     ) -> Result<v1::GetSpaceResponse> {
-        let _ = (principal, request, at);
-        Err(Error::unimplemented("GetSpace"))
+        self.reader(principal, at)?.get_space(request)
     }
 
     /// See `SpaceService.ListSpaces`.
@@ -163,12 +228,43 @@ impl Engine {
         request: &v1::ListSpacesRequest,
         at: &ReadPoint,
     ) -> Result<v1::ListSpacesResponse> {
-        let _ = (principal, request, at);
-        Err(Error::unimplemented("ListSpaces"))
+        self.reader(principal, at)?.list_spaces(request)
     }
 
     /// How many memories all spaces hold together, expired ones that are not removed yet included.
     pub fn memories(&self) -> Result<u64> {
-        Ok(0)
+        let view = self.store.view();
+        let prefix = prefix_of_kind(self.options.group, Kind::SpaceCounters);
+        let mut rows = view.cursor(&prefix, &prefix.prefix_end(), false);
+        let mut memories = 0;
+        while let Some((key, value)) = rows.item()? {
+            let (_, key) = Key::decode(key)?;
+            // A tenant whose keys were destroyed has nothing left that could be counted.
+            if let Ok(plain) = view.sealer().open_row(&key, value) {
+                memories += decode::<SpaceCountersRecord>(&key, &plain)?.memories;
+            }
+            rows.advance();
+        }
+        Ok(memories)
+    }
+}
+
+fn applied_state(record: &AppliedRecord) -> Result<AppliedState> {
+    let membership = record.membership_position.as_ref().map(|at| (log_id(at), record.membership.clone()));
+    Ok(AppliedState {
+        log_id: record.applied.as_ref().map(log_id),
+        membership,
+        stamp_micros: record.stamp_micros,
+        digest: digest_from_bytes(&record.digest)?.to_le_bytes(),
+        cluster_version: record.cluster_version,
+    })
+}
+
+/// An error that stops the node, whatever it was: what could be an outcome has become one.
+fn must_stop(error: Error) -> Error {
+    if error.is_deterministic() {
+        Error::internal(format!("apply failed outside of a command: {error}")).with_source(error)
+    } else {
+        error
     }
 }

@@ -98,10 +98,7 @@ impl Error {
     /// must stop rather than go on with another state than its peers.
     #[must_use]
     pub fn is_deterministic(&self) -> bool {
-        !matches!(
-            self.kind,
-            ErrorKind::Refused | ErrorKind::Corruption | ErrorKind::Internal | ErrorKind::Unavailable
-        )
+        !matches!(self.kind, ErrorKind::Refused | ErrorKind::Corruption | ErrorKind::Internal | ErrorKind::Unavailable)
     }
 
     /// INVALID_ARGUMENT for one field.

@@ -13,17 +13,22 @@
 //! shows.
 
 mod api;
+mod apply;
 pub mod crypto;
 mod engine;
 mod error;
+mod filters;
 pub mod keyring;
 mod options;
+mod partitions;
 mod position;
+mod reads;
+mod requests;
+mod spaces;
+mod store;
+mod time;
 
-
-pub use api::{
-    AppliedState, ApplyEntry, Checkpoint, EntryBody, Principal, ReadPoint, WriteRequest, WriteResponse,
-};
+pub use api::{AppliedState, ApplyEntry, Checkpoint, EntryBody, Principal, ReadPoint, WriteRequest, WriteResponse};
 pub use engine::{Engine, SUPPORTED_CLUSTER_VERSION};
 pub use error::{Error, ErrorKind, Result, Violation};
 pub use options::{Limits, Options};

@@ -1,0 +1,130 @@
+//! AddMemories: memories are created, replaced, or found to be there already.
+
+use cairn_proto::storage::outcome::Result as OutcomeResult;
+use cairn_proto::storage::{AddMemories, AddOutcome, MemoryRecord, Outcome};
+use cairn_proto::v1;
+use cairn_proto::v1::memory::Expiry;
+use cairn_proto::v1::vector::Data;
+use sha2::{Digest, Sha256};
+
+use crate::apply::Applier;
+use crate::apply::memories::is_expired;
+use crate::error::{Error, Result};
+use crate::requests::path::{FieldPath, Violations};
+use crate::spaces::{self, SpaceInfo};
+use crate::store::Rows;
+use crate::store::keys::LookupId;
+use crate::time::{later, micros_of_positive_duration, micros_of_timestamp};
+
+impl Applier<'_> {
+    /// Writes all memories, or none.
+    pub(super) fn add_memories(&mut self, tenant: u64, add: AddMemories) -> Result<Outcome> {
+        let space = spaces::resolve(&self.overlay, self.overlay.sealer(), tenant, &add.space)?;
+        check_vectors(&space, &add.memories)?;
+        let mut results = Vec::with_capacity(add.memories.len());
+        for memory in add.memories {
+            results.push(self.add_memory(&space, memory, add.insert_only, &add.actor, &add.reason)?);
+        }
+        Ok(Outcome { result: Some(OutcomeResult::AddMemories(AddOutcome { results })), replayed: false })
+    }
+
+    fn add_memory(
+        &mut self,
+        space: &SpaceInfo,
+        mut wire: v1::Memory,
+        insert_only: bool,
+        actor: &str,
+        reason: &str,
+    ) -> Result<v1::WriteResult> {
+        let memory = space.memory_id(self.overlay.sealer(), &wire.id)?;
+        let vector = wire.vectors.pop().and_then(|vector| match vector.data {
+            Some(Data::Dense(dense)) => Some(dense.values),
+            _ => None,
+        });
+        let mut record = self.record_of(space, wire);
+        record.actor = actor.to_string();
+        record.reason = reason.to_string();
+
+        let old = self.stored(space, memory)?;
+        let alive = old.as_ref().filter(|old| !is_expired(&old.record, self.stamp_micros()));
+        if insert_only && alive.is_some() {
+            return Err(Error::already_exists("memory", &record.id));
+        }
+        if let Some(twin) = self.content_twin(space, memory, &record)? {
+            return Ok(twin);
+        }
+        record.version = alive.map_or(0, |old| old.record.version) + 1;
+        let outcome = if alive.is_some() { v1::WriteOutcome::Replaced } else { v1::WriteOutcome::Created };
+        let result = v1::WriteResult { id: record.id.clone(), version: record.version, outcome: outcome as i32 };
+        self.write_memory(space, memory, old.as_ref(), record, vector)?;
+        Ok(result)
+    }
+
+    /// The record of a memory that is written now, without version and vectors.
+    fn record_of(&self, space: &SpaceInfo, wire: v1::Memory) -> MemoryRecord {
+        let now = self.stamp_micros();
+        let expires_at_micros = match &wire.expiry {
+            Some(Expiry::ExpiresAt(time)) => micros_of_timestamp(time),
+            Some(Expiry::Ttl(ttl)) => micros_of_positive_duration(ttl).map(|ttl| later(now, ttl)),
+            None => space.default_ttl_micros().map(|ttl| later(now, ttl)),
+        };
+        MemoryRecord {
+            content_hash: Sha256::digest(wire.content.as_bytes()).to_vec().into(),
+            id: wire.id,
+            scope: wire.scope.filter(|scope| *scope != v1::Scope::default()),
+            kind: wire.kind,
+            content: wire.content,
+            metadata: wire.metadata,
+            importance: wire.importance,
+            created_at_micros: wire.created_at.as_ref().and_then(micros_of_timestamp).unwrap_or(now),
+            updated_at_micros: now,
+            expires_at_micros,
+            ..MemoryRecord::default()
+        }
+    }
+
+    /// The other memory that holds the same content in the same scope, in a space that wants each content once. A write
+    /// to the very memory that holds the content goes through, since it may change other fields.
+    fn content_twin(
+        &self,
+        space: &SpaceInfo,
+        memory: LookupId,
+        record: &MemoryRecord,
+    ) -> Result<Option<v1::WriteResult>> {
+        if !space.definition().dedup_by_content || record.content.is_empty() {
+            return Ok(None);
+        }
+        let holder = self.overlay.get(&self.content_key(space, record)?)?;
+        let holder: Option<LookupId> = holder.and_then(|row| row.try_into().ok());
+        let Some(holder) = holder.filter(|holder| *holder != memory) else { return Ok(None) };
+        let twin = self.stored(space, holder)?.filter(|twin| {
+            !is_expired(&twin.record, self.stamp_micros())
+                && twin.record.content_hash == record.content_hash
+                && twin.record.scope == record.scope
+        });
+        Ok(twin.map(|twin| v1::WriteResult {
+            id: twin.record.id,
+            version: twin.record.version,
+            outcome: v1::WriteOutcome::Deduplicated as i32,
+        }))
+    }
+}
+
+/// Checks all vectors against the space's embedding.
+fn check_vectors(space: &SpaceInfo, memories: &[v1::Memory]) -> Result<()> {
+    let mut violations = Violations::default();
+    for (position, memory) in memories.iter().enumerate() {
+        let path = FieldPath::root("memories").at(position);
+        for (position, vector) in memory.vectors.iter().enumerate() {
+            let path = path.field("vectors").at(position);
+            let Some(Data::Dense(dense)) = &vector.data else {
+                violations.add(&path, "must be a dense vector");
+                continue;
+            };
+            if let Err((field, what)) = space.check_vector(&vector.embedding, &dense.values, &path) {
+                violations.add(&field, what);
+            }
+        }
+    }
+    violations.into_result()
+}

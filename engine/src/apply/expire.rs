@@ -1,0 +1,53 @@
+//! ExpireMemories: removes what has expired by the command's stamp. Reads hide it already; this gives the bytes back.
+
+use std::collections::BTreeMap;
+
+use cairn_proto::storage::outcome::Result as OutcomeResult;
+use cairn_proto::storage::{ExpireMemories, ExpireOutcome, Outcome};
+use cairn_proto::v1;
+
+use crate::apply::Applier;
+use crate::error::{ErrorKind, Result};
+use crate::spaces;
+use crate::store::keys::{Key, Kind, end_of_time, prefix_of_kind};
+
+/// Rows of either sort that one command removes at most.
+pub(crate) const EXPIRE_ROWS_MAX: u32 = 1_000;
+
+impl Applier<'_> {
+    /// Removes up to `rows_max` memories whose time is over, the earliest first, and as many remembered requests.
+    pub(super) fn expire_memories(&mut self, expire: &ExpireMemories) -> Result<Outcome> {
+        let rows_max = expire.rows_max.clamp(1, EXPIRE_ROWS_MAX) as usize;
+        let group = self.overlay.sealer().group();
+        let start = prefix_of_kind(group, Kind::Expiry);
+        let due = self.overlay.keys(&start, &end_of_time(group, Kind::Expiry, self.stamp_micros()), rows_max)?;
+        let mut spaces = BTreeMap::new();
+        let mut memories = 0;
+        for key in &due {
+            let Key::Expiry { time_micros, space: reference, memory } = *key else { continue };
+            self.overlay.delete(*key, None);
+            if !spaces.contains_key(&reference) {
+                let space = match spaces::find(&self.overlay, reference) {
+                    // A tenant whose keys were destroyed: its rows go with the tenant.
+                    Err(error) if matches!(error.kind(), ErrorKind::NotFound { .. }) => None,
+                    found => found?,
+                };
+                spaces.insert(reference, space);
+            }
+            // A space that was deleted leaves its expiry rows behind; there is nothing else to remove for them.
+            let Some(Some(space)) = spaces.get(&reference) else { continue };
+            let Some(old) = self.stored(space, memory)? else { continue };
+            if old.record.expires_at_micros == Some(time_micros) {
+                self.remove_memory(space, memory, &old, v1::ChangeType::Expired)?;
+                memories += 1;
+            }
+        }
+        let dedup_rows = self.forget_requests(rows_max)?;
+        let outcome = ExpireOutcome {
+            memories,
+            dedup_rows: dedup_rows as u64,
+            unfinished: due.len() == rows_max || dedup_rows == rows_max,
+        };
+        Ok(Outcome { result: Some(OutcomeResult::ExpireMemories(outcome)), replayed: false })
+    }
+}

@@ -1,0 +1,177 @@
+//! One memory written or removed, with all rows that hang on it: its vector, the orderings, expiry, content and namespace
+//! rows, the space's numbers, the feed, and the index.
+
+use cairn_proto::storage::{FeedChange, MemoryRecord, NamespaceRecord, VectorReference};
+use cairn_proto::v1;
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+use crate::apply::Applier;
+use crate::error::Result;
+use crate::partitions::IndexChange;
+use crate::spaces::{EMBEDDING_ID, SpaceInfo};
+use crate::store::keys::{Key, LookupDomain, LookupId};
+use crate::store::{Rows, decode};
+
+/// A memory that is there.
+pub(super) struct Stored {
+    pub(super) plain: Vec<u8>,
+    pub(super) record: MemoryRecord,
+}
+
+/// Whether a memory's time is over.
+pub(crate) fn is_expired(record: &MemoryRecord, time_micros: i64) -> bool {
+    record.expires_at_micros.is_some_and(|expires_at| expires_at <= time_micros)
+}
+
+/// The bytes of a vector row.
+pub(crate) fn vector_to_row(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// The values of a vector row; `None` where the length does not fit.
+pub(crate) fn vector_from_row(row: &[u8]) -> Option<Vec<f32>> {
+    let (values, rest) = row.as_chunks::<4>();
+    rest.is_empty().then(|| values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+}
+
+impl Applier<'_> {
+    /// Reads a memory.
+    pub(super) fn stored(&self, space: &SpaceInfo, memory: LookupId) -> Result<Option<Stored>> {
+        let key = Key::Memory { space: space.reference, memory };
+        let Some(plain) = self.overlay.get(&key)? else { return Ok(None) };
+        let record = decode(&key, &plain)?;
+        Ok(Some(Stored { plain, record }))
+    }
+
+    /// The row that finds a memory by its scope and content.
+    pub(super) fn content_key(&self, space: &SpaceInfo, record: &MemoryRecord) -> Result<Key> {
+        let scope = record.scope.as_ref().map(Message::encode_to_vec).unwrap_or_default();
+        let number = space.reference.space.to_be_bytes();
+        let parts: [&[u8]; 3] = [&number, &scope, &record.content_hash];
+        let content = self.overlay.sealer().lookup_id(space.reference.tenant, LookupDomain::Content, &parts)?;
+        Ok(Key::Content { space: space.reference, content })
+    }
+
+    /// Writes a memory in the place of `old`. Its record's vector references are set from `vector`.
+    pub(super) fn write_memory(
+        &mut self,
+        space: &SpaceInfo,
+        memory: LookupId,
+        old: Option<&Stored>,
+        mut record: MemoryRecord,
+        vector: Option<Vec<f32>>,
+    ) -> Result<()> {
+        let reference = space.reference;
+        let vector_key = Key::Vector { space: reference, embedding: EMBEDDING_ID, memory };
+        let had_vector = old.is_some_and(|old| !old.record.vectors.is_empty());
+        record.vectors.clear();
+        if let Some(values) = &vector {
+            let row = vector_to_row(values);
+            let digest = Sha256::digest(&row)[..16].to_vec().into();
+            record.vectors.push(VectorReference { embedding_id: u32::from(EMBEDDING_ID), digest });
+            self.overlay.put(vector_key, None, row);
+        } else if had_vector {
+            self.overlay.delete(vector_key, None);
+        }
+        self.overlay.count(reference, i64::from(old.is_none()), i64::from(vector.is_some()) - i64::from(had_vector));
+        if let Some(old) = old {
+            self.remove_side_rows(space, memory, &old.record, Some(&record))?;
+        }
+        self.put_side_rows(space, memory, &record)?;
+        let key = Key::Memory { space: reference, memory };
+        self.overlay.put_message(key, old.map(|old| old.plain.as_slice()), &record);
+        let change = if old.is_none() { v1::ChangeType::Created } else { v1::ChangeType::Updated };
+        self.note_change(space, change, &record);
+        self.pending.push((reference, IndexChange::Upsert { memory, record: Box::new(record), vector }));
+        Ok(())
+    }
+
+    /// Removes a memory with everything that hangs on it.
+    pub(super) fn remove_memory(
+        &mut self,
+        space: &SpaceInfo,
+        memory: LookupId,
+        old: &Stored,
+        change: v1::ChangeType,
+    ) -> Result<()> {
+        let reference = space.reference;
+        self.overlay.delete(Key::Memory { space: reference, memory }, Some(&old.plain));
+        for vector in &old.record.vectors {
+            let embedding = vector.embedding_id as u16;
+            self.overlay.delete(Key::Vector { space: reference, embedding, memory }, None);
+        }
+        self.remove_side_rows(space, memory, &old.record, None)?;
+        self.overlay.count(reference, -1, -i64::from(!old.record.vectors.is_empty()));
+        self.note_change(space, change, &old.record);
+        self.pending.push((reference, IndexChange::Remove { memory }));
+        Ok(())
+    }
+
+    fn note_change(&mut self, space: &SpaceInfo, change: v1::ChangeType, record: &MemoryRecord) {
+        self.feed.entry(space.reference).or_default().push(FeedChange {
+            r#type: change as i32,
+            id: record.id.clone(),
+            version: record.version,
+            scope: record.scope.clone(),
+        });
+    }
+
+    /// Removes the rows that find `old`; those that `new` would put again may stay.
+    fn remove_side_rows(
+        &mut self,
+        space: &SpaceInfo,
+        memory: LookupId,
+        old: &MemoryRecord,
+        new: Option<&MemoryRecord>,
+    ) -> Result<()> {
+        let reference = space.reference;
+        if new.is_none_or(|new| new.created_at_micros != old.created_at_micros) {
+            let time_micros = old.created_at_micros;
+            self.overlay.delete(Key::ByCreated { space: reference, time_micros, memory }, None);
+        }
+        if new.is_none_or(|new| new.updated_at_micros != old.updated_at_micros) {
+            let time_micros = old.updated_at_micros;
+            self.overlay.delete(Key::ByUpdated { space: reference, time_micros, memory }, None);
+        }
+        if let Some(time_micros) = old.expires_at_micros {
+            self.overlay.delete(Key::Expiry { time_micros, space: reference, memory }, None);
+        }
+        if space.definition().dedup_by_content && !old.content.is_empty() {
+            let key = self.content_key(space, old)?;
+            if self.overlay.get(&key)?.as_deref() == Some(memory.as_slice()) {
+                self.overlay.delete(key, None);
+            }
+        }
+        self.count_namespace(space, old, -1)
+    }
+
+    fn put_side_rows(&mut self, space: &SpaceInfo, memory: LookupId, record: &MemoryRecord) -> Result<()> {
+        let reference = space.reference;
+        let created = Key::ByCreated { space: reference, time_micros: record.created_at_micros, memory };
+        self.overlay.put(created, None, Vec::new());
+        let updated = Key::ByUpdated { space: reference, time_micros: record.updated_at_micros, memory };
+        self.overlay.put(updated, None, Vec::new());
+        if let Some(time_micros) = record.expires_at_micros {
+            self.overlay.put(Key::Expiry { time_micros, space: reference, memory }, None, Vec::new());
+        }
+        if space.definition().dedup_by_content && !record.content.is_empty() {
+            let key = self.content_key(space, record)?;
+            self.overlay.put(key, None, memory.to_vec());
+        }
+        self.count_namespace(space, record, 1)
+    }
+
+    fn count_namespace(&mut self, space: &SpaceInfo, record: &MemoryRecord, by: i64) -> Result<()> {
+        let Some(path) = record.scope.as_ref().and_then(|scope| scope.namespace.as_ref()) else { return Ok(()) };
+        let key = Key::Namespace { space: space.reference, path: space.namespace_id(self.overlay.sealer(), path)? };
+        let old: NamespaceRecord = self.overlay.get_message(&key)?.unwrap_or_default();
+        let memories = old.memories.saturating_add_signed(by);
+        if memories == 0 {
+            self.overlay.delete(key, None);
+        } else {
+            self.overlay.put_message(key, None, &NamespaceRecord { path: path.clone(), memories });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,207 @@
+//! The only place where a command becomes state: a function of the commands and the logical state, without a clock and
+//! without randomness.
+//!
+//! ```text
+//!  entries ──▶ one command after the other ──▶ overlay ──▶ one RocksDB batch with the applied record
+//!                 │ fails: its changes are undone,     └──▶ index changes, in the same critical section
+//!                 ▼ the outcome says why
+//!              outcomes
+//! ```
+//!
+//! | file | holds |
+//! |---|---|
+//! | `requests` | exactly-once: what became of a request, and forgetting it in time |
+//! | `add`, `delete`, `expire` | commands on memories |
+//! | `memories` | one memory written or removed, with all rows that hang on it |
+//! | `spaces` | commands on tenants and spaces |
+//! | `feed` | what changed, for watches |
+//!
+//! Errors: a deterministic one ([`Error::is_deterministic`]) becomes the command's outcome. Any other one is returned,
+//! and the node must stop, since it would part from its peers.
+
+mod add;
+mod delete;
+mod expire;
+mod feed;
+mod memories;
+mod requests;
+mod spaces;
+
+pub(crate) use expire::EXPIRE_ROWS_MAX;
+pub(crate) use memories::{is_expired, vector_from_row};
+
+use std::collections::BTreeMap;
+
+use cairn_proto::storage::command::Body;
+use cairn_proto::storage::mutation::Operation;
+use cairn_proto::storage::outcome::Result as OutcomeResult;
+use cairn_proto::storage::{AppliedRecord, Command, Done, FeedChange, LogPosition, Mutation, Outcome, SealedMutation};
+use prost::Message;
+
+use crate::api::{ApplyEntry, EntryBody};
+use crate::engine::SUPPORTED_CLUSTER_VERSION;
+use crate::error::{Error, Result};
+use crate::options::Limits;
+use crate::partitions::IndexChange;
+use crate::position::LogId;
+use crate::store::keys::{Key, MetaItem, SpaceRef};
+use crate::store::overlay::Overlay;
+use crate::store::rocks::Store;
+use crate::store::sealing::Place;
+
+/// Where queues of rows begin, so that a look at their head does not step over what was removed. Not part of the
+/// state: too low is only slower.
+#[derive(Clone, Debug)]
+pub(crate) struct Hints {
+    /// No remembered request is forgotten before this time.
+    request_expiry_from_micros: i64,
+    /// The feed holds nothing before this log index.
+    feed_from_index: u64,
+}
+
+impl Default for Hints {
+    fn default() -> Self {
+        Self { request_expiry_from_micros: i64::MIN, feed_from_index: 0 }
+    }
+}
+
+/// A chunk of entries on its way into the state.
+pub(crate) struct Applier<'a> {
+    overlay: Overlay<'a>,
+    limits: &'a Limits,
+    state: AppliedRecord,
+    hints: Hints,
+    /// The log index of the entry in progress.
+    index: u64,
+    /// Index changes of finished commands.
+    changes: Vec<(SpaceRef, IndexChange)>,
+    /// Index changes of the command in progress.
+    pending: Vec<(SpaceRef, IndexChange)>,
+    /// Feed changes of the command in progress.
+    feed: BTreeMap<SpaceRef, Vec<FeedChange>>,
+}
+
+/// What a chunk of entries leads to.
+pub(crate) struct Applied {
+    pub(crate) batch: rocksdb::WriteBatch,
+    pub(crate) state: AppliedRecord,
+    pub(crate) hints: Hints,
+    pub(crate) changes: Vec<(SpaceRef, IndexChange)>,
+}
+
+pub(crate) fn log_position(id: LogId) -> LogPosition {
+    LogPosition { term: id.term, node_id: id.node_id, index: id.index }
+}
+
+pub(crate) fn log_id(position: &LogPosition) -> LogId {
+    LogId { term: position.term, node_id: position.node_id, index: position.index }
+}
+
+fn done() -> Outcome {
+    Outcome { result: Some(OutcomeResult::Done(Done {})), replayed: false }
+}
+
+impl<'a> Applier<'a> {
+    pub(crate) fn new(store: &'a Store, limits: &'a Limits, state: AppliedRecord, hints: Hints) -> Result<Self> {
+        let digest = crate::store::overlay::digest_from_bytes(&state.digest)?;
+        Ok(Self {
+            overlay: Overlay::new(store, digest),
+            limits,
+            state,
+            hints,
+            index: 0,
+            changes: Vec::new(),
+            pending: Vec::new(),
+            feed: BTreeMap::new(),
+        })
+    }
+
+    /// Applies one entry that is behind all earlier ones.
+    pub(crate) fn apply(&mut self, entry: &ApplyEntry) -> Result<Outcome> {
+        self.index = entry.log_id.index;
+        let outcome = match &entry.body {
+            EntryBody::Blank => done(),
+            EntryBody::Membership(membership) => {
+                self.state.membership = membership.clone();
+                self.state.membership_position = Some(log_position(entry.log_id));
+                done()
+            }
+            EntryBody::Command(command) => self.apply_command(command)?,
+        };
+        self.state.applied = Some(log_position(entry.log_id));
+        Ok(outcome)
+    }
+
+    /// Everything as one write.
+    pub(crate) fn into_applied(mut self) -> Result<Applied> {
+        let key = Key::Meta(MetaItem::Applied);
+        self.state.digest = self.overlay.digest().to_le_bytes().to_vec().into();
+        self.overlay.put_message(key, None, &self.state);
+        self.overlay.finish()?;
+        Ok(Applied { batch: self.overlay.into_batch()?, state: self.state, hints: self.hints, changes: self.changes })
+    }
+
+    /// The time of the command in progress, by the leader's stamp.
+    fn stamp_micros(&self) -> i64 {
+        self.state.stamp_micros
+    }
+
+    fn apply_command(&mut self, command: &Command) -> Result<Outcome> {
+        if command.cluster_version > SUPPORTED_CLUSTER_VERSION {
+            return Err(Error::internal(format!(
+                "the log holds a command of cluster version {}, this release applies up to {SUPPORTED_CLUSTER_VERSION}: \
+                 start a newer release",
+                command.cluster_version
+            )));
+        }
+        self.state.stamp_micros = self.state.stamp_micros.max(command.stamp_micros);
+        self.forget_requests_now_and_then()?;
+        let body = command.body.as_ref().ok_or_else(|| Error::corruption("a command without a body"))?;
+        let state_before = self.state.clone();
+        match self.run(command.tenant_id, body) {
+            Ok(outcome) => {
+                self.write_feed()?;
+                self.overlay.finish()?;
+                self.changes.append(&mut self.pending);
+                self.trim_feed()?;
+                self.overlay.finish()?;
+                Ok(outcome)
+            }
+            Err(error) => {
+                let failure = error.into_failure()?;
+                self.overlay.undo();
+                self.pending.clear();
+                self.feed.clear();
+                self.state = state_before;
+                Ok(Outcome { result: Some(OutcomeResult::Failure(failure)), replayed: false })
+            }
+        }
+    }
+
+    fn run(&mut self, tenant: u64, body: &Body) -> Result<Outcome> {
+        match body {
+            Body::Sealed(sealed) => self.run_sealed(tenant, sealed),
+            Body::CreateTenant(create) => self.create_tenant(create),
+            Body::SetClusterVersion(set) => {
+                self.state.cluster_version = self.state.cluster_version.max(set.version);
+                Ok(done())
+            }
+            Body::ExpireMemories(expire) => self.expire_memories(expire),
+            Body::Noop(_) => Ok(done()),
+        }
+    }
+
+    fn run_sealed(&mut self, tenant: u64, sealed: &SealedMutation) -> Result<Outcome> {
+        let plain = self.overlay.sealer().open(Place::Command, tenant, &sealed.payload)?;
+        let mutation = Mutation::decode(plain.as_slice())
+            .map_err(|e| Error::corruption("a command does not decode").with_source(e))?;
+        let request = mutation.request.ok_or_else(|| Error::corruption("a command without a request key"))?;
+        let operation = mutation.operation.ok_or_else(|| Error::corruption("a command without an operation"))?;
+        self.once(tenant, &request, |applier, progress| match operation {
+            Operation::AddMemories(add) => applier.add_memories(tenant, add),
+            Operation::DeleteMemories(delete) => applier.delete_memories(tenant, &delete, progress),
+            Operation::CreateSpace(create) => applier.create_space(tenant, create),
+            Operation::DeleteSpace(delete) => applier.delete_space(tenant, &delete),
+        })
+    }
+}

@@ -1,0 +1,252 @@
+//! The partitions: one index for each space, made from the records at its first use and kept in step with them.
+//!
+//! ```text
+//!   Unloaded ──first search──▶ Loading (changes queue up) ──▶ Ready ──too little memory──▶ Failed
+//! ```
+//!
+//! How a search and the records stay one: a chunk's RocksDB write and its index changes happen while the write locks of
+//! all partitions that it touches are held. A search that holds the read lock of its partition and then takes a view of
+//! the store therefore sees one state in both, and fetches each hit in the version that it matched.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use cairn_index::{IndexError, MemoryBudget, MemoryKey, Partition, PartitionOptions};
+use cairn_proto::storage::MemoryRecord;
+use parking_lot::{Mutex, RwLock};
+
+use crate::apply::vector_from_row;
+use crate::error::{Error, ErrorKind, Result};
+use crate::filters::RecordFields;
+use crate::spaces::{EMBEDDING_ID, SpaceInfo};
+use crate::store::decode;
+use crate::store::keys::{Key, Kind, LookupId, SpaceRef, prefix_of_space};
+use crate::store::rocks::{Store, View};
+
+/// One change of a space's index.
+pub(crate) enum IndexChange {
+    /// A memory was written.
+    Upsert { memory: LookupId, record: Box<MemoryRecord>, vector: Option<Vec<f32>> },
+    /// A memory was removed.
+    Remove { memory: LookupId },
+    /// The space was deleted.
+    Drop,
+}
+
+enum State {
+    Unloaded,
+    /// Being made from a view; changes behind that view wait here.
+    Loading(Vec<IndexChange>),
+    Ready(Box<Partition>),
+    /// Given up until the engine is opened again.
+    Failed(IndexError),
+}
+
+struct Slot {
+    state: RwLock<State>,
+    /// Held while the partition is made, so that it is made once.
+    loading: Mutex<()>,
+}
+
+/// All partitions of an engine.
+pub(crate) struct Partitions {
+    slots: Mutex<HashMap<SpaceRef, Arc<Slot>>>,
+    budget: MemoryBudget,
+}
+
+/// What a partition takes.
+pub(crate) struct PartitionStatus {
+    pub(crate) bytes: u64,
+    pub(crate) tier: &'static str,
+}
+
+impl Partitions {
+    /// No partitions yet; together they may take `bytes_max`, 0: no limit.
+    pub(crate) fn new(bytes_max: u64) -> Self {
+        let budget = if bytes_max == 0 { MemoryBudget::unlimited() } else { MemoryBudget::new(bytes_max) };
+        Self { slots: Mutex::new(HashMap::new()), budget }
+    }
+
+    fn slot(&self, space: SpaceRef) -> Arc<Slot> {
+        let mut slots = self.slots.lock();
+        let new = || Arc::new(Slot { state: RwLock::new(State::Unloaded), loading: Mutex::new(()) });
+        Arc::clone(slots.entry(space).or_insert_with(new))
+    }
+
+    /// Writes to the store and changes the indexes, as one for all searches. `write` does the former.
+    pub(crate) fn publish(
+        &self,
+        changes: Vec<(SpaceRef, IndexChange)>,
+        write: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        // Always in the order of the spaces, so that two writers could not wait for each other.
+        let mut by_space: BTreeMap<SpaceRef, Vec<IndexChange>> = BTreeMap::new();
+        for (space, change) in changes {
+            by_space.entry(space).or_default().push(change);
+        }
+        let slots: Vec<_> = by_space.keys().map(|space| self.slot(*space)).collect();
+        let mut dropped = Vec::new();
+        {
+            let mut states: Vec<_> = slots.iter().map(|slot| slot.state.write()).collect();
+            write()?;
+            for (state, (space, changes)) in states.iter_mut().zip(by_space) {
+                if changes.iter().any(|change| matches!(change, IndexChange::Drop)) {
+                    **state = State::Unloaded;
+                    dropped.push(space);
+                } else {
+                    state.take(space, changes);
+                }
+            }
+        }
+        let mut slots = self.slots.lock();
+        for space in dropped {
+            slots.remove(&space);
+        }
+        Ok(())
+    }
+
+    /// Reads a partition, made first where it is not there, together with a view of the store in the same state.
+    pub(crate) fn read<'s, T>(
+        &self,
+        store: &'s Store,
+        space: &SpaceInfo,
+        read: impl FnOnce(&Partition, &View<'s>) -> Result<T>,
+    ) -> Result<(T, View<'s>)> {
+        let slot = self.slot(space.reference);
+        loop {
+            match &*slot.state.read() {
+                State::Ready(partition) => {
+                    let view = store.view();
+                    return read(partition, &view).map(|result| (result, view));
+                }
+                State::Failed(error) => return Err(index_error(error.clone())),
+                State::Unloaded | State::Loading(_) => {}
+            }
+            self.load(&slot, store, space)?;
+        }
+    }
+
+    /// What a space's partition takes.
+    pub(crate) fn status(&self, space: SpaceRef) -> PartitionStatus {
+        let slot = self.slots.lock().get(&space).map(Arc::clone);
+        match slot.as_ref().map(|slot| slot.state.read()).as_deref() {
+            Some(State::Ready(partition)) => PartitionStatus { bytes: partition.bytes(), tier: "flat" },
+            _ => PartitionStatus { bytes: 0, tier: "unloaded" },
+        }
+    }
+
+    fn load(&self, slot: &Slot, store: &Store, space: &SpaceInfo) -> Result<()> {
+        let _one_at_a_time = slot.loading.lock();
+        let view = {
+            let mut state = slot.state.write();
+            if !matches!(*state, State::Unloaded) {
+                return Ok(());
+            }
+            *state = State::Loading(Vec::new());
+            store.view()
+        };
+        let built = self.build(&view, space);
+        let mut state = slot.state.write();
+        let State::Loading(behind) = std::mem::replace(&mut *state, State::Unloaded) else {
+            // The space was deleted meanwhile.
+            return Ok(());
+        };
+        match built {
+            Ok(partition) => {
+                *state = State::Ready(Box::new(partition));
+                state.take(space.reference, behind);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a partition from the records of a view: records and vectors are in the same order, so one pass over both
+    /// does.
+    fn build(&self, view: &View<'_>, space: &SpaceInfo) -> Result<Partition> {
+        let options = PartitionOptions {
+            dimension: space.dimension,
+            metric: space.metric,
+            schema: space.schema.clone(),
+            budget: self.budget.clone(),
+        };
+        let mut partition = Partition::new(options).map_err(index_error)?;
+        let group = view.sealer().group();
+        let memories = prefix_of_space(group, Kind::Memory, space.reference);
+        let vectors = prefix_of_space(group, Kind::Vector, space.reference);
+        let mut records = view.cursor(&memories, &memories.prefix_end(), false);
+        let mut vectors = view.cursor(&vectors, &vectors.prefix_end(), false);
+        while let Some((key_bytes, value)) = records.item()? {
+            let (_, key) = Key::decode(key_bytes)?;
+            let Key::Memory { memory, .. } = key else { break };
+            let record: MemoryRecord = decode(&key, &view.sealer().open_row(&key, value)?)?;
+            let vector = if record.vectors.is_empty() {
+                None
+            } else {
+                let row_key = Key::Vector { space: space.reference, embedding: EMBEDDING_ID, memory };
+                let missing = || Error::corruption("a memory's vector row is missing");
+                let (vector_key, value) = vectors.item()?.ok_or_else(missing)?;
+                if vector_key != row_key.encode(group).as_ref() {
+                    return Err(missing());
+                }
+                let row = view.sealer().open_row(&row_key, value)?;
+                let values = vector_from_row(&row).ok_or_else(|| Error::corruption("a vector row has a bad length"))?;
+                vectors.advance();
+                Some(values)
+            };
+            upsert(&mut partition, memory, &record, vector.as_deref()).map_err(index_error)?;
+            records.advance();
+        }
+        Ok(partition)
+    }
+}
+
+impl State {
+    /// Takes changes that were written to the store.
+    fn take(&mut self, space: SpaceRef, changes: Vec<IndexChange>) {
+        let partition = match self {
+            Self::Unloaded | Self::Failed(_) => return,
+            Self::Loading(behind) => {
+                behind.extend(changes);
+                return;
+            }
+            Self::Ready(partition) => partition,
+        };
+        for change in changes {
+            let result = match change {
+                IndexChange::Upsert { memory, record, vector } => upsert(partition, memory, &record, vector.as_deref()),
+                IndexChange::Remove { memory } => {
+                    partition.remove(&MemoryKey(memory));
+                    Ok(())
+                }
+                IndexChange::Drop => Ok(()),
+            };
+            if let Err(error) = result {
+                // The record is stored all the same; searches of this space say so instead of missing it.
+                tracing::error!(tenant = space.tenant, space = space.space, %error, "the index of a space is given up");
+                *self = Self::Failed(error);
+                return;
+            }
+        }
+    }
+}
+
+fn upsert(
+    partition: &mut Partition,
+    memory: LookupId,
+    record: &MemoryRecord,
+    vector: Option<&[f32]>,
+) -> std::result::Result<(), IndexError> {
+    partition.upsert(MemoryKey(memory), record.id.as_bytes(), &RecordFields(record), vector).map(|_| ())
+}
+
+/// An error of the index as one of the engine.
+pub(crate) fn index_error(error: IndexError) -> Error {
+    match error {
+        IndexError::MemoryLimit { .. } | IndexError::OutOfMemory(_) | IndexError::Full => {
+            let kind = ErrorKind::ResourceExhausted { retry_after: std::time::Duration::from_secs(60) };
+            Error::new(kind, error.to_string()).with_source(error)
+        }
+        _ => Error::internal("the index refused what had been checked").with_source(error),
+    }
+}

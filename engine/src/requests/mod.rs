@@ -1,0 +1,242 @@
+//! Requests on their way in: everything about a write that needs no state, and the answers on the way out.
+//!
+//! ```text
+//!   WriteRequest ──checks──▶ ids made, fingerprint taken ──▶ Mutation ──sealed──▶ Command
+//!   Outcome + position ──respond──▶ WriteResponse, or the error that the failure stands for
+//! ```
+//!
+//! | file | holds |
+//! |---|---|
+//! | `limits` | every limit as a constant |
+//! | `path` | names of fields in violations |
+//! | `memory`, `space` | checks of what a request carries |
+//! | `respond` | outcomes as answers |
+
+pub(crate) mod limits;
+pub(crate) mod memory;
+pub(crate) mod path;
+mod respond;
+pub(crate) mod space;
+
+pub(crate) use respond::respond;
+
+use std::collections::HashMap;
+
+use cairn_index::Schema;
+use cairn_proto::storage::command::Body;
+use cairn_proto::storage::mutation::Operation;
+use cairn_proto::storage::{
+    AddMemories, Command, CreateSpace, CreateTenant, DeleteMemories, DeleteSpace, Mutation, RequestKey, SealedMutation,
+};
+use cairn_proto::v1;
+use cairn_proto::v1::delete_memories_request::Target;
+use prost::Message;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::api::{Principal, WriteRequest};
+use crate::crypto::TenantId;
+use crate::error::{Error, Result};
+use crate::filters;
+use crate::store::sealing::{Place, Sealer};
+use limits::{CALL_BYTES_MAX, ITEMS_MAX, NAME_BYTES_MAX, REASON_BYTES_MAX, REQUEST_ID_BYTES_MAX, WORD_BYTES_MAX};
+use path::{FieldPath, Violations};
+
+/// What was called, as a part of what makes a request unique. Numbers are never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Method {
+    AddMemories = 1,
+    DeleteMemories = 3,
+    CreateSpace = 4,
+    DeleteSpace = 6,
+}
+
+/// The cluster version that all commands of this release need.
+const COMMAND_CLUSTER_VERSION: u32 = 1;
+
+/// See [`crate::Engine::prepare`].
+pub(crate) fn prepare(sealer: &Sealer, principal: &Principal, request: WriteRequest) -> Result<Command> {
+    let (method, request_id, fingerprint, operation) = match request {
+        WriteRequest::AddMemories(mut request) => {
+            let request_id = std::mem::take(&mut request.request_id);
+            let fingerprint = fingerprint(Method::AddMemories, &request);
+            (Method::AddMemories, request_id, fingerprint, add_memories(request)?)
+        }
+        WriteRequest::DeleteMemories(mut request) => {
+            let request_id = std::mem::take(&mut request.request_id);
+            let fingerprint = fingerprint(Method::DeleteMemories, &request);
+            (Method::DeleteMemories, request_id, fingerprint, delete_memories(request)?)
+        }
+        WriteRequest::CreateSpace(mut request) => {
+            let request_id = std::mem::take(&mut request.request_id);
+            let fingerprint = fingerprint(Method::CreateSpace, &request);
+            let space = request.space.unwrap_or_default();
+            let operation = Operation::CreateSpace(CreateSpace { space: Some(space::checked_space(&space)?) });
+            (Method::CreateSpace, request_id, fingerprint, operation)
+        }
+        WriteRequest::DeleteSpace(mut request) => {
+            let request_id = std::mem::take(&mut request.request_id);
+            let fingerprint = fingerprint(Method::DeleteSpace, &request);
+            check_space_name("name", &request.name)?;
+            let operation = Operation::DeleteSpace(DeleteSpace { name: request.name });
+            (Method::DeleteSpace, request_id, fingerprint, operation)
+        }
+        WriteRequest::UpdateMemory(_) => return Err(Error::unimplemented("UpdateMemory")),
+        WriteRequest::UpdateSpace(_) => return Err(Error::unimplemented("UpdateSpace")),
+        WriteRequest::SetAlias(_) => return Err(Error::unimplemented("SetAlias")),
+    };
+    let request = request_key(principal, method, request_id, fingerprint)?;
+    let mutation = Mutation { request: Some(request), operation: Some(operation) };
+    let (key_id, payload) = sealer.seal(Place::Command, principal.tenant.0, &mutation.encode_to_vec())?;
+    Ok(Command {
+        cluster_version: COMMAND_CLUSTER_VERSION,
+        stamp_micros: 0,
+        tenant_id: principal.tenant.0,
+        body: Some(Body::Sealed(SealedMutation { key_id, payload: payload.into() })),
+    })
+}
+
+/// See [`crate::Engine::prepare_create_tenant`].
+pub(crate) fn prepare_create_tenant(sealer: &Sealer, tenant: TenantId, name: &str) -> Result<Command> {
+    let mut violations = Violations::default();
+    space::check_name(name, &FieldPath::root("name"), &mut violations);
+    violations.into_result()?;
+    let keys = sealer
+        .keyring()
+        .new_tenant_keys(tenant)
+        .map_err(|e| Error::already_exists("tenant", &tenant.to_string()).with_source(e))?;
+    let (system_key_id, sealed_name) = sealer.seal(Place::TenantName, 0, name.as_bytes())?;
+    let create = CreateTenant { keys: Some(keys), system_key_id, sealed_name: sealed_name.into() };
+    Ok(system_command(Body::CreateTenant(create)))
+}
+
+/// A command of the system, without a stamp.
+pub(crate) fn system_command(body: Body) -> Command {
+    Command { cluster_version: COMMAND_CLUSTER_VERSION, stamp_micros: 0, tenant_id: 0, body: Some(body) }
+}
+
+fn fingerprint(method: Method, request: &impl Message) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    hash.update((method as u32).to_le_bytes());
+    hash.update(request.encode_to_vec());
+    hash.finalize()[..16].to_vec()
+}
+
+fn request_key(principal: &Principal, method: Method, request_id: String, fingerprint: Vec<u8>) -> Result<RequestKey> {
+    let mut violations = Violations::default();
+    violations.check_bytes(&FieldPath::root("request_id"), &request_id, 0, REQUEST_ID_BYTES_MAX);
+    violations.into_result()?;
+    let generated = request_id.is_empty();
+    Ok(RequestKey {
+        principal: principal.name.clone(),
+        method: method as u32,
+        request_id: if generated { Uuid::now_v7().to_string() } else { request_id },
+        fingerprint: fingerprint.into(),
+        generated,
+    })
+}
+
+/// Checks the name or alias that a request names a space by.
+pub(crate) fn check_space_name(field: &str, name: &str) -> Result<()> {
+    let mut violations = Violations::default();
+    violations.check_bytes(&FieldPath::root(field), name, 1, NAME_BYTES_MAX);
+    violations.into_result()
+}
+
+fn add_memories(request: v1::AddMemoriesRequest) -> Result<Operation> {
+    check_space_name("space", &request.space)?;
+    let mut violations = Violations::default();
+    let path = FieldPath::root("memories");
+    check_items(&path, request.memories.len(), &mut violations);
+    let bytes = request.encoded_len();
+    if bytes > CALL_BYTES_MAX {
+        violations.add(&path, format!("the call has {bytes} bytes; at most {CALL_BYTES_MAX} are allowed"));
+    }
+    violations.check_bytes(&FieldPath::root("actor"), &request.actor, 0, WORD_BYTES_MAX);
+    violations.check_bytes(&FieldPath::root("reason"), &request.reason, 0, REASON_BYTES_MAX);
+    let insert_only = match v1::WriteMode::try_from(request.write_mode) {
+        Ok(mode) => mode == v1::WriteMode::Insert,
+        Err(_) => {
+            violations.add(&FieldPath::root("write_mode"), "must be UPSERT or INSERT");
+            false
+        }
+    };
+    let mut first_use = HashMap::new();
+    for (position, memory) in request.memories.iter().enumerate().take(ITEMS_MAX) {
+        let path = path.at(position);
+        memory::check_memory(memory, &path, &mut violations)?;
+        if !memory.id.is_empty()
+            && let Some(first) = first_use.insert(memory.id.as_str(), position)
+        {
+            violations.add(&path.field("id"), format!("is the same as that of memories[{first}]"));
+        }
+        if violations.is_full() {
+            break;
+        }
+    }
+    violations.into_result()?;
+
+    let mut memories = request.memories;
+    for memory in &mut memories {
+        if memory.id.is_empty() {
+            memory.id = Uuid::now_v7().to_string();
+        }
+        memory.updated_at = None;
+        memory.version = 0;
+        memory.content_hash.clear();
+    }
+    let (space, actor, reason) = (request.space, request.actor, request.reason);
+    Ok(Operation::AddMemories(AddMemories { space, memories, insert_only, actor, reason }))
+}
+
+fn delete_memories(request: v1::DeleteMemoriesRequest) -> Result<Operation> {
+    check_space_name("space", &request.space)?;
+    let (ids, scope, filter) = match request.target {
+        Some(Target::Ids(ids)) => {
+            check_ids(&FieldPath::root("ids").field("ids"), &ids.ids)?;
+            (ids.ids, None, None)
+        }
+        Some(Target::Selection(selection)) => {
+            check_selection(&selection)?;
+            (Vec::new(), selection.scope, selection.filter)
+        }
+        None => return Err(Error::invalid("target", "must set ids or selection")),
+    };
+    Ok(Operation::DeleteMemories(DeleteMemories { space: request.space, ids, scope, filter }))
+}
+
+/// Checks a list of ids: 1 to 1,000, each 1 to 255 bytes.
+pub(crate) fn check_ids(path: &FieldPath<'_>, ids: &[String]) -> Result<()> {
+    let mut violations = Violations::default();
+    check_items(path, ids.len(), &mut violations);
+    for (position, id) in ids.iter().enumerate().take(ITEMS_MAX) {
+        violations.check_bytes(&path.at(position), id, 1, WORD_BYTES_MAX);
+    }
+    violations.into_result()
+}
+
+fn check_items(path: &FieldPath<'_>, count: usize, violations: &mut Violations) {
+    if count == 0 || count > ITEMS_MAX {
+        violations.add(path, format!("has {count} items; 1 to {ITEMS_MAX} are allowed"));
+    }
+}
+
+/// A delete by selection has to say what it means: an empty selection is refused rather than taken for everything.
+fn check_selection(selection: &v1::Selection) -> Result<()> {
+    let path = FieldPath::root("selection");
+    let mut violations = Violations::default();
+    if let Some(scope) = &selection.scope {
+        memory::check_scope(scope, &path.field("scope"), &mut violations);
+    }
+    let narrows =
+        selection.scope.as_ref().is_some_and(|scope| *scope != v1::Scope::default()) || selection.filter.is_some();
+    if selection.all && narrows {
+        violations.add(&path.field("all"), "must not be set beside a scope or a filter");
+    }
+    if !selection.all && !narrows {
+        violations.add(&path, "must hold a scope value or a filter, or set all");
+    }
+    violations.into_result()?;
+    filters::selection("selection.", None, selection.filter.as_ref(), &Schema::default()).map(|_| ())
+}

@@ -1,0 +1,147 @@
+//! Plaintext rows to stored values and back.
+//!
+//! ```text
+//! plain kinds   [version u8 = 1][bytes]
+//! sealed kinds  a sealed value of [`crate::crypto`], bound to the family `rows` and the row's key
+//! ```
+
+use std::sync::Arc;
+
+use crate::crypto::{Aad, TenantId};
+use crate::error::{Error, Result};
+use crate::keyring::{KeyError, Keyring, TenantKeys};
+use crate::position::GroupId;
+use crate::store::keys::{Key, Kind, LookupDomain, LookupId, Protection};
+
+/// The version of all rows that are not sealed.
+const PLAIN_VERSION: u8 = 1;
+/// The format of the messages and byte maps inside sealed rows.
+const ROW_FORMAT: u8 = 1;
+/// The format of a sealed mutation.
+const COMMAND_FORMAT: u8 = 1;
+/// The format of a sealed page token.
+const TOKEN_FORMAT: u8 = 1;
+
+/// Where commands, names in commands, and page tokens are bound to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    /// A tenant's mutation.
+    Command,
+    /// A tenant's name in the command that makes it.
+    TenantName,
+    /// A page token.
+    PageToken,
+}
+
+/// Seals and opens rows, commands and tokens with the keys of the keyring.
+#[derive(Clone)]
+pub(crate) struct Sealer {
+    keyring: Arc<Keyring>,
+    group: GroupId,
+}
+
+impl Sealer {
+    pub(crate) fn new(keyring: Arc<Keyring>, group: GroupId) -> Self {
+        Self { keyring, group }
+    }
+
+    pub(crate) fn keyring(&self) -> &Arc<Keyring> {
+        &self.keyring
+    }
+
+    pub(crate) fn group(&self) -> GroupId {
+        self.group
+    }
+
+    /// The keys of a tenant, for a caller. A tenant that is not there, or not any more, is NOT_FOUND.
+    pub(crate) fn tenant_of_caller(&self, tenant: TenantId) -> Result<Arc<TenantKeys>> {
+        self.keyring.tenant(tenant).map_err(|_| Error::not_found("tenant", &tenant.to_string()))
+    }
+
+    /// The keys of a tenant whose rows are there. That they are missing is an error of this node.
+    fn tenant(&self, tenant: u64) -> Result<Arc<TenantKeys>> {
+        self.keyring.tenant(TenantId(tenant)).map_err(|e| match e {
+            KeyError::Destroyed(_) => Error::not_found("tenant", &tenant.to_string()),
+            KeyError::Unknown(_) => {
+                Error::internal(format!("the keyring lacks the keys of tenant {tenant}")).with_source(e)
+            }
+        })
+    }
+
+    /// The lookup id of a string of a tenant; tenant 0: the system.
+    pub(crate) fn lookup_id(&self, tenant: u64, domain: LookupDomain, parts: &[&[u8]]) -> Result<LookupId> {
+        let keys = if tenant == 0 { self.keyring.system() } else { self.tenant(tenant)? };
+        Ok(keys.lookup_id_of_parts(domain as u8, parts))
+    }
+
+    /// The stored value of a row.
+    pub(crate) fn seal_row(&self, key: &Key, plain: &[u8]) -> Result<Vec<u8>> {
+        let keys = match key.kind().protection() {
+            Protection::Plain => {
+                let mut value = Vec::with_capacity(1 + plain.len());
+                value.push(PLAIN_VERSION);
+                value.extend_from_slice(plain);
+                return Ok(value);
+            }
+            Protection::System => self.keyring.system(),
+            Protection::Tenant => self.tenant(key.tenant())?,
+        };
+        let key_bytes = key.encode(self.group);
+        let aad = Aad { format: ROW_FORMAT, family: "rows", key: key_bytes.as_ref() };
+        let mut value = Vec::with_capacity(plain.len() + crate::crypto::SEALED_OVERHEAD_MAX);
+        let sealed = if key.kind() == Kind::Vector {
+            keys.seal_uncompressed_into(&aad, plain, &mut value)
+        } else {
+            keys.seal_into(&aad, plain, &mut value)
+        };
+        sealed.map_err(|e| Error::internal(format!("a {} row cannot be sealed", key.kind().name())).with_source(e))?;
+        Ok(value)
+    }
+
+    /// The plaintext of a stored value.
+    pub(crate) fn open_row(&self, key: &Key, value: &[u8]) -> Result<Vec<u8>> {
+        let keys = match key.kind().protection() {
+            Protection::Plain => {
+                return match value.split_first() {
+                    Some((&PLAIN_VERSION, plain)) => Ok(plain.to_vec()),
+                    _ => Err(Error::corruption(format!("a {} row has an unknown version", key.kind().name()))),
+                };
+            }
+            Protection::System => self.keyring.system(),
+            Protection::Tenant => self.tenant(key.tenant())?,
+        };
+        let key_bytes = key.encode(self.group);
+        let aad = Aad { format: ROW_FORMAT, family: "rows", key: key_bytes.as_ref() };
+        keys.open(&aad, value).map_err(|e| {
+            Error::corruption(format!("a {} row is not what was written", key.kind().name())).with_source(e)
+        })
+    }
+
+    /// Seals what is not a row; tenant 0: under the system's key.
+    pub(crate) fn seal(&self, place: Place, tenant: u64, plain: &[u8]) -> Result<(u32, Vec<u8>)> {
+        let keys = if tenant == 0 { self.keyring.system() } else { self.tenant_of_caller(TenantId(tenant))? };
+        let sealed = keys
+            .seal(&place.aad(&tenant.to_be_bytes()), plain)
+            .map_err(|e| Error::internal("a value cannot be sealed").with_source(e))?;
+        Ok((keys.key_id().0, sealed))
+    }
+
+    /// Opens what [`seal`](Self::seal) made. A tenant whose keys were destroyed is NOT_FOUND; bytes that do not open are
+    /// CORRUPTION.
+    pub(crate) fn open(&self, place: Place, tenant: u64, sealed: &[u8]) -> Result<Vec<u8>> {
+        let keys = if tenant == 0 { self.keyring.system() } else { self.tenant(tenant)? };
+        keys.open(&place.aad(&tenant.to_be_bytes()), sealed)
+            .map_err(|e| Error::corruption("a sealed value is not what was written").with_source(e))
+    }
+}
+
+impl Place {
+    fn aad(self, tenant: &[u8; 8]) -> Aad<'_> {
+        let (format, family) = match self {
+            Self::Command => (COMMAND_FORMAT, "command"),
+            Self::TenantName => (COMMAND_FORMAT, "tenant_name"),
+            Self::PageToken => (TOKEN_FORMAT, "page_token"),
+        };
+        Aad { format, family, key: tenant }
+    }
+}
