@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use cairn_server::cli::{self, ClientOptions};
 use cairn_server::{DevArguments, StartArguments, dev, start};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Cairn: the memory database for AI agents.
 #[derive(Debug, Parser)]
@@ -27,7 +27,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let command = cli::hide_client_options(Arguments::command(), &["dev", "start"]);
+    let arguments = match Arguments::from_arg_matches(&command.get_matches()) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
     match arguments.command {
         Command::Dev(options) => dev(&options),
         Command::Start(options) => start(&options),

@@ -10,10 +10,10 @@ use super::input::{parse_duration, parse_meta, parse_timestamp};
 
 /// Options of every verb that talks to a server; they may stand before or behind the verb.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Client options")]
 pub struct ClientOptions {
     /// Address of a node; give it once for each node that may be asked.
     #[arg(
+        help_heading = "Client options",
         long = "endpoint",
         value_name = "URL",
         global = true,
@@ -24,15 +24,22 @@ pub struct ClientOptions {
     pub endpoints: Vec<String>,
 
     /// Output form; by default tables on a terminal and tab-separated lines elsewhere.
-    #[arg(short, long, value_enum, value_name = "FORM", global = true)]
+    #[arg(help_heading = "Client options", short, long, value_enum, value_name = "FORM", global = true)]
     pub output: Option<OutputForm>,
 
     /// The space to work in, by name or alias.
-    #[arg(long, value_name = "NAME", global = true, env = "CAIRN_SPACE", default_value = "default")]
+    #[arg(
+        help_heading = "Client options",
+        long,
+        value_name = "NAME",
+        global = true,
+        env = "CAIRN_SPACE",
+        default_value = "default"
+    )]
     pub space: String,
 
     /// How long one call may take, retries included, such as `500ms`, `10s` or `2m`.
-    #[arg(long, value_name = "TIME", global = true, default_value = "10s", value_parser = parse_duration)]
+    #[arg(help_heading = "Client options", long, value_name = "TIME", global = true, default_value = "10s", value_parser = parse_duration)]
     pub timeout: Duration,
 }
 
@@ -71,19 +78,18 @@ pub enum Command {
 
 /// Whose memories a verb is about.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Scope")]
 pub struct ScopeArgs {
     /// The agent.
-    #[arg(long, value_name = "ID")]
+    #[arg(help_heading = "Scope", long, value_name = "ID")]
     pub agent: Option<String>,
     /// The user.
-    #[arg(long, value_name = "ID")]
+    #[arg(help_heading = "Scope", long, value_name = "ID")]
     pub user: Option<String>,
     /// The session.
-    #[arg(long, value_name = "ID")]
+    #[arg(help_heading = "Scope", long, value_name = "ID")]
     pub session: Option<String>,
     /// The namespace; when reading, with all namespaces below it.
-    #[arg(long, value_name = "PATH")]
+    #[arg(help_heading = "Scope", long, value_name = "PATH")]
     pub namespace: Option<String>,
 }
 
@@ -200,13 +206,12 @@ pub struct SearchArgs {
 
 /// How fresh the answer of a read must be; by default it reflects every write acknowledged before.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Freshness")]
 pub struct FreshnessArgs {
     /// Reflect at least the write that returned this position.
-    #[arg(long, value_name = "POSITION", conflicts_with = "max_staleness")]
+    #[arg(help_heading = "Freshness", long, value_name = "POSITION", conflicts_with = "max_staleness")]
     pub at_least: Option<String>,
     /// Accept an answer that is up to this old.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(help_heading = "Freshness", long, value_name = "TIME", value_parser = parse_duration)]
     pub max_staleness: Option<Duration>,
 }
 
