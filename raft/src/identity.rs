@@ -99,17 +99,7 @@ impl Identity {
 
     fn decode(data_dir: &Path, path: PathBuf, node_id: u64, bytes: &[u8]) -> Result<Self, StartError> {
         let damaged = |reason: &str| StartError::Damaged { path: path.clone(), reason: reason.to_string() };
-        let (header, body) = bytes.split_at_checked(HEADER_LEN).ok_or_else(|| damaged("it is too short"))?;
-        if header[0] > FORMAT {
-            return Err(StartError::NewerDirectory { path: path.clone(), found: header[0], supported: FORMAT });
-        }
-        if header[0] != FORMAT {
-            return Err(damaged("its first byte is no format version"));
-        }
-        if header[1..] != crc32fast::hash(body).to_le_bytes() {
-            return Err(damaged("its checksum does not match"));
-        }
-        let message = NodeIdentity::decode(body).map_err(|_| damaged("it is no identity"))?;
+        let message = parse(&path, bytes)?;
         if message.node_id != node_id {
             return Err(StartError::ForeignDirectory {
                 path: data_dir.to_path_buf(),
@@ -228,6 +218,22 @@ impl Identity {
         *state = next;
         Ok(())
     }
+}
+
+/// The content of the file `identity`, whoever's it is.
+pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<NodeIdentity, StartError> {
+    let damaged = |reason: &str| StartError::Damaged { path: path.to_path_buf(), reason: reason.to_string() };
+    let (header, body) = bytes.split_at_checked(HEADER_LEN).ok_or_else(|| damaged("it is too short"))?;
+    if header[0] > FORMAT {
+        return Err(StartError::NewerDirectory { path: path.to_path_buf(), found: header[0], supported: FORMAT });
+    }
+    if header[0] != FORMAT {
+        return Err(damaged("its first byte is no format version"));
+    }
+    if header[1..] != crc32fast::hash(body).to_le_bytes() {
+        return Err(damaged("its checksum does not match"));
+    }
+    NodeIdentity::decode(body).map_err(|_| damaged("it is no identity"))
 }
 
 /// An incarnation from a message.

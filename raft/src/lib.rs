@@ -17,6 +17,7 @@
 //! | `snapshot` | snapshots as files: taking, sending, receiving; when to purge the log |
 //! | `network` | the peers' calls, one connection per sort of traffic |
 //! | `identity` | whose data directory this is |
+//! | [`inspect`] | what a data directory holds, without starting a node |
 //! | `clock` | the leader's stamps |
 //!
 //! openraft's types stay inside this crate.
@@ -26,6 +27,7 @@ mod config;
 mod error;
 mod files;
 mod identity;
+pub mod inspect;
 pub mod log_store;
 mod network;
 pub mod node;

@@ -1,13 +1,120 @@
-//! `cairn inspect`: what a data directory holds, read without a server.
+//! `cairn inspect`: what a data directory holds, read without a server and without changing it.
+
+use cairn_client::Timestamp;
+use cairn_engine::keyring::{Keyring, RootKey};
+use cairn_raft::inspect::{DirectoryReport, inspect};
+use serde_json::{Value as Json, json};
 
 use crate::cli::args::InspectArgs;
-use crate::cli::exit::{Failure, Result};
-use crate::cli::output::Output;
+use crate::cli::exit::{Exit, Failure, Result};
+use crate::cli::output::{Cell, Details, Form, Listing, Output, bytes_for_people};
 
-pub(super) fn run(args: &InspectArgs, _out: Output) -> Result<()> {
+/// What the keyring says without showing a key.
+struct KeyringReport {
+    cluster_id: String,
+    tenants: usize,
+}
+
+pub(super) fn run(args: &InspectArgs, mut out: Output) -> Result<()> {
     if !args.dir.is_dir() {
         return Err(Failure::usage(format!("{} is not a directory", args.dir.display()))
             .with_hint("give the data directory of a node, such as ./data"));
     }
-    Err(Failure::usage("inspect is not there yet"))
+    let report = inspect(&args.dir).map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
+    let keyring = keyring_of(args, &report)?;
+    match out.form {
+        Form::Json => out.json(&to_json(&report, keyring.as_ref()))?,
+        form => out.result(to_text(&report, keyring.as_ref(), form))?,
+    }
+    if report.in_use {
+        out.note("note: a node is running in this directory; what it has not flushed yet is not shown");
+    }
+    Ok(out.flush()?)
+}
+
+fn keyring_of(args: &InspectArgs, report: &DirectoryReport) -> Result<Option<KeyringReport>> {
+    let (Some(key_file), Some(path)) = (&args.root_key, &report.keyring) else { return Ok(None) };
+    let failure = |error: cairn_engine::keyring::KeyringError| Failure::new(Exit::Precondition, error.to_string());
+    let root = RootKey::from_file(key_file).map_err(failure)?;
+    let keyring = Keyring::open(path, &root).map_err(failure)?;
+    Ok(Some(KeyringReport { cluster_id: keyring.cluster_id().to_string(), tenants: keyring.tenant_ids().len() }))
+}
+
+fn keyring_word(report: &DirectoryReport, keyring: Option<&KeyringReport>) -> String {
+    match (&report.keyring, keyring) {
+        (None, _) => "missing".to_owned(),
+        (Some(_), None) => "sealed; --root-key opens it".to_owned(),
+        (Some(_), Some(keyring)) => format!("cluster {}, keys of {} tenants", keyring.cluster_id, keyring.tenants),
+    }
+}
+
+fn to_text(report: &DirectoryReport, keyring: Option<&KeyringReport>, form: Form) -> String {
+    let cluster = report.cluster_id.map_or_else(|| "none yet".to_owned(), |id| id.to_string());
+    let seen: Vec<String> = report.seen_nodes.iter().map(ToString::to_string).collect();
+    let log_bytes = report.segments.iter().map(|segment| segment.bytes).sum::<u64>();
+    let mut details = Details::new();
+    details
+        .add("node", Cell::number(report.node_id))
+        .add("cluster", Cell::text(cluster))
+        .add("incarnation", Cell::text(hex::encode(&report.incarnation)))
+        .add("peers met", Cell::text(seen.join(" ")))
+        .add("in use", Cell::text(if report.in_use { "yes" } else { "no" }))
+        .add("keyring", Cell::text(keyring_word(report, keyring)))
+        .add("log", Cell::text(format!("{} segments", report.segments.len())))
+        .add("log size", Cell::both(bytes_for_people(log_bytes), log_bytes.to_string()))
+        .add("snapshots", Cell::number(report.snapshots.len() as u64));
+    let Some(generation) = &report.store else {
+        return details.to_text(form);
+    };
+    let store = &generation.store;
+    let applied = store.applied.map(|at| format!("index {}, term {}", at.index, at.term)).unwrap_or_default();
+    details
+        .add("store", Cell::text(&generation.name))
+        .add("applied", Cell::both(applied, store.applied.map_or(0, |at| at.index).to_string()))
+        .add("stamp", Cell::time((store.stamp_micros > 0).then(|| Timestamp::from_micros(store.stamp_micros))))
+        .add("digest", Cell::text(&store.digest))
+        .add("version", Cell::number(store.cluster_version.into()));
+    let mut rows = Listing::new(&["ROWS", "COUNT", "SIZE"]);
+    for kind in &store.rows {
+        let size = Cell::both(bytes_for_people(kind.bytes), kind.bytes.to_string()).right();
+        rows.row(vec![Cell::text(kind.kind), Cell::number(kind.rows), size]);
+    }
+    match form {
+        Form::Table { width, styled } => format!("{}\n{}", details.to_text(form), rows.to_table(width, styled)),
+        Form::Lines | Form::Json => {
+            let lines = rows.to_lines();
+            let rows: String = lines.lines().map(|line| format!("rows\t{line}\n")).collect();
+            details.to_text(form) + &rows
+        }
+    }
+}
+
+fn to_json(report: &DirectoryReport, keyring: Option<&KeyringReport>) -> Json {
+    let segments: Json =
+        report.segments.iter().map(|segment| json!({"name": segment.name, "bytes": segment.bytes})).collect();
+    let store = report.store.as_ref().map(|generation| {
+        let store = &generation.store;
+        let rows: Json =
+            store.rows.iter().map(|kind| json!({"kind": kind.kind, "rows": kind.rows, "bytes": kind.bytes})).collect();
+        json!({
+            "generation": generation.name,
+            "applied_index": store.applied.map(|at| at.index),
+            "applied_term": store.applied.map(|at| at.term),
+            "stamp_micros": store.stamp_micros,
+            "digest": store.digest,
+            "cluster_version": store.cluster_version,
+            "rows": rows,
+        })
+    });
+    json!({
+        "node_id": report.node_id,
+        "cluster_id": report.cluster_id.map(|id| id.to_string()),
+        "incarnation": hex::encode(&report.incarnation),
+        "seen_nodes": report.seen_nodes,
+        "in_use": report.in_use,
+        "keyring": keyring.map(|keyring| json!({"cluster_id": keyring.cluster_id, "tenants": keyring.tenants})),
+        "segments": segments,
+        "snapshots": report.snapshots,
+        "store": store,
+    })
 }
