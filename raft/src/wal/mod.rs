@@ -326,3 +326,6 @@ impl Reading {
         (self.first_index..).zip(self.sources).map(load).collect()
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

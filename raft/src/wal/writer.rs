@@ -68,24 +68,23 @@ impl Writer {
 
     /// The thread's body: returns when the log is closed or has failed.
     pub(super) fn run(mut self) {
-        let guard = PanicGuard { shared: Arc::clone(&self.shared), on_failure: Arc::clone(&self.on_failure) };
-        loop {
-            let unproven = self.open.proven < self.open.synced;
-            let result = match self.shared.next_work(unproven, self.options.idle_delay) {
-                Work::Commit(batch) => self.commit(batch),
-                Work::Idle(committed) => self.write_unsynced(committed),
-                Work::Close => break,
-            };
-            if let Err(error) = result {
-                self.fail(&error);
-                break;
-            }
-        }
-        if let Err(error) = self.sync() {
+        let _guard = PanicGuard { shared: Arc::clone(&self.shared), on_failure: Arc::clone(&self.on_failure) };
+        if let Err(error) = self.work() {
             self.fail(&error);
         }
         self.shared.stop();
-        drop(guard);
+    }
+
+    /// Serves the queue until the log is closed.
+    fn work(&mut self) -> Result<(), WalError> {
+        loop {
+            let unproven = self.open.proven < self.open.synced;
+            match self.shared.next_work(unproven, self.options.idle_delay) {
+                Work::Commit(batch) => self.commit(batch)?,
+                Work::Idle(committed) => self.write_unsynced(committed)?,
+                Work::Close => return self.sync(),
+            }
+        }
     }
 
     /// Writes a batch, syncs once, acknowledges.
@@ -238,7 +237,6 @@ impl Writer {
         } else {
             (self.on_failure)(error);
         }
-        self.shared.stop();
     }
 }
 
