@@ -185,6 +185,8 @@ impl PeerService for PeerServer {
         let core = self.core.get().ok_or_else(|| Status::unavailable("this node is starting"))?;
         let refusal = Arc::new(Mutex::new(None));
         let requests = checked_appends(self.clone(), request.into_inner(), Arc::clone(&refusal));
+        // openraft reads the requests on a task of its own, which must end with the node even if the peer stays silent.
+        let requests = requests.take_until(self.stop.clone().cancelled_owned());
         let answers = core.raft.stream_append(requests.boxed());
         let answers = answers.map(|answer| match answer {
             Ok(appended) => Ok(appended_to_proto(&appended)),

@@ -68,27 +68,46 @@ pub(super) async fn start(config: NodeConfig) -> Result<Arc<Node>, StartError> {
     });
     let (lock, identity) = opened.await?;
     let identity = Arc::new(identity);
-    let peers = Arc::new(Peers::new(Arc::clone(&identity), &config.peers, config.timing.clone()));
 
-    let mut tasks = JoinSet::new();
     let server_stop = CancellationToken::new();
-    // Ends the server if the start fails, or if its future is dropped.
+    // Ends the server if the future of this start is dropped.
     let guard = server_stop.clone().drop_guard();
-    let server = start_server(&mut tasks, Arc::clone(&identity), config.listener, server_stop.clone())?;
+    let mut tasks = JoinSet::new();
+    match start_in(&mut tasks, config, &layout, identity, server_stop.clone()).await {
+        Ok(core) => {
+            DropGuard::disarm(guard);
+            Ok(Arc::new(Node { core, tasks: Mutex::new(Some(tasks)), server_stop, _lock: lock }))
+        }
+        Err(error) => {
+            // The port and the directory are to be free when the caller reads the error.
+            drop(guard);
+            while tasks.join_next().await.is_some() {}
+            Err(error)
+        }
+    }
+}
 
+async fn start_in(
+    tasks: &mut JoinSet<()>,
+    config: NodeConfig,
+    layout: &Layout,
+    identity: Arc<Identity>,
+    stop: CancellationToken,
+) -> Result<Arc<Core>, StartError> {
+    let peers = Arc::new(Peers::new(Arc::clone(&identity), &config.peers, config.timing.clone()));
+    let server = start_server(tasks, Arc::clone(&identity), config.listener, stop.clone())?;
     let keyring = bootstrap::join(&identity, &peers, &config.peers, &layout.keyring, &config.root_key).await?;
     let keyring = Arc::new(keyring);
     let membership = Membership { cluster_id: keyring.cluster_id(), keyring: Arc::clone(&keyring) };
     let _ = server.membership.set(membership);
 
-    let parts = Parts { identity, peers, keyring, server_stop: server_stop.clone() };
-    let started = start_core(parts, &layout, &config.data_dir, &config.timing, &config.limits, config.engine).await?;
+    let parts = Parts { identity, peers, keyring, stop };
+    let started = start_core(parts, layout, &config.data_dir, &config.timing, &config.limits, config.engine).await?;
     let (core, submissions, waiters) = started;
     let _ = server.core.set(Arc::clone(&core));
-    start_tasks(&mut tasks, &core, submissions, waiters);
+    start_tasks(tasks, &core, submissions, waiters);
     initialize(&core, &config.peers).await?;
-    DropGuard::disarm(guard);
-    Ok(Arc::new(Node { core, tasks: Mutex::new(Some(tasks)), server_stop, _lock: lock }))
+    Ok(core)
 }
 
 fn check(config: &NodeConfig) -> Result<(), StartError> {
@@ -129,7 +148,7 @@ struct Parts {
     identity: Arc<Identity>,
     peers: Arc<Peers>,
     keyring: Arc<Keyring>,
-    server_stop: CancellationToken,
+    stop: CancellationToken,
 }
 
 type Started = (Arc<Core>, mpsc::Receiver<Submission>, mpsc::Receiver<Waiter>);
@@ -142,7 +161,7 @@ async fn start_core(
     limits: &Limits,
     engine: cairn_engine::Options,
 ) -> Result<Started, StartError> {
-    let Parts { identity, peers, keyring, server_stop } = parts;
+    let Parts { identity, peers, keyring, stop } = parts;
     let node_id = identity.node_id();
     let cluster_id = keyring.cluster_id();
     let (group_dir, log_dir, opening_keyring) = (layout.group.clone(), layout.log.clone(), Arc::clone(&keyring));
@@ -190,7 +209,7 @@ async fn start_core(
         limits: limits.clone(),
         draining: AtomicBool::new(false),
         started_at: Instant::now(),
-        stop: server_stop,
+        stop,
     };
     Ok((Arc::new(core), submissions, waiters))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cairn_engine::keyring::RootKey;
 use cairn_raft::{Node, ReadLevel, StartError};
 
-use crate::support::{Cluster, PATIENCE, count, in_time, memory, space, write};
+use crate::support::{Cluster, PATIENCE, count, in_time, memory, ready, space, write};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_may_be_started_in_any_order() {
@@ -19,6 +19,7 @@ async fn nodes_may_be_started_in_any_order() {
             }
         });
         let nodes = tokio::time::timeout(PATIENCE, futures::future::join_all(starts)).await.unwrap();
+        ready(&nodes[0]).await;
         write(&nodes[0], space()).await;
         for node in &nodes {
             node.read_point(ReadLevel::Linearizable, in_time()).await.unwrap();
@@ -85,7 +86,9 @@ async fn a_node_with_another_root_key_does_not_join() {
     assert!(matches!(refused, StartError::Key(_)), "{refused}");
     // With the right key the same directory joins.
     cluster.start(2).await;
-    write(&first.unwrap(), space()).await;
+    let first = first.unwrap();
+    ready(&first).await;
+    write(&first, space()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -83,7 +83,7 @@ impl Cluster {
             peers: self.peers.clone(),
             data_dir: self.data_dir(id),
             root_key: self.root_key.clone(),
-            listener: TcpListener::bind(&peer.peer_address).unwrap(),
+            listener: bind(&peer.peer_address),
             engine,
             timing: Timing::default(),
             limits: self.limits.clone(),
@@ -113,7 +113,7 @@ impl Cluster {
     /// Waits until all running nodes are ready.
     pub(crate) async fn ready(&self) {
         for node in self.nodes.values() {
-            eventually(&format!("node {} is ready", node.node_id()), || node.is_ready()).await;
+            ready(node).await;
         }
     }
 
@@ -180,6 +180,23 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
         assert!(Instant::now() < patience, "in vain: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// A start that was broken off may take a moment to let go of its port.
+fn bind(address: &str) -> TcpListener {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        match TcpListener::bind(address) {
+            Ok(listener) => return listener,
+            Err(error) => assert!(Instant::now() < patience, "{address}: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until `node` takes requests.
+pub(crate) async fn ready(node: &Node) {
+    eventually(&format!("node {} is ready", node.node_id()), || node.is_ready()).await;
 }
 
 /// A port that no outgoing connection is given, so that a node that restarts finds it free.
