@@ -45,7 +45,11 @@ pub(crate) struct LeaderHint {
 
 /// A failure on its way to the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Problem {
+pub(crate) struct Problem(Box<Details>);
+
+/// Boxed, so that results stay small.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Details {
     code: Code,
     reason: String,
     message: String,
@@ -58,7 +62,7 @@ pub(crate) struct Problem {
 
 impl Problem {
     fn new(code: Code, reason: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Details {
             code,
             reason: reason.into(),
             message: message.into(),
@@ -67,7 +71,7 @@ impl Problem {
             resource: None,
             retry_after: None,
             quota: None,
-        }
+        }))
     }
 
     /// A field that breaks a rule.
@@ -96,10 +100,7 @@ impl Problem {
     /// More calls of a kind than the node takes on.
     pub(crate) fn overloaded(pool: &'static str, limit: usize, retry_after: Duration) -> Self {
         let message = format!("{limit} {pool}s are under way, which is this node's limit");
-        let mut problem = Self::new(Code::ResourceExhausted, "OVERLOADED", message).with("limit", &limit.to_string());
-        problem.retry_after = Some(retry_after);
-        problem.quota = Some(pool);
-        problem
+        Self::exhausted("OVERLOADED", message, pool, retry_after).with("limit", &limit.to_string())
     }
 
     /// The time that the client gave is over. A write may still happen.
@@ -107,10 +108,25 @@ impl Problem {
         Self::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline passed before the node could answer")
     }
 
+    /// Something bounded is full; `subject` names it.
+    fn exhausted(reason: &str, message: impl Into<String>, subject: &'static str, retry_after: Duration) -> Self {
+        let mut problem = Self::new(Code::ResourceExhausted, reason, message);
+        problem.0.retry_after = Some(retry_after);
+        problem.0.quota = Some(subject);
+        problem
+    }
+
+    /// A thing that is not there, or is there already.
+    fn resource(code: Code, what: &str, message: String, resource_type: String, resource_name: String) -> Self {
+        let mut problem = Self::new(code, resource_reason(&resource_type, what), message);
+        problem.0.resource = Some((resource_type, resource_name));
+        problem
+    }
+
     /// The node is not serving.
     pub(crate) fn unavailable(reason: &str, message: impl Into<String>) -> Self {
         let mut problem = Self::new(Code::Unavailable, reason, message);
-        problem.retry_after = Some(UNAVAILABLE_RETRY);
+        problem.0.retry_after = Some(UNAVAILABLE_RETRY);
         problem
     }
 
@@ -127,41 +143,41 @@ impl Problem {
 
     /// The same failure with another name for a field, where a call is made on behalf of another.
     pub(crate) fn rename_field(mut self, from: &str, to: &str) -> Self {
-        for violation in self.violations.iter_mut().filter(|violation| violation.field == from) {
+        for violation in self.0.violations.iter_mut().filter(|violation| violation.field == from) {
             to.clone_into(&mut violation.field);
-            self.message = format!("{to}: {}", violation.description);
+            self.0.message = format!("{to}: {}", violation.description);
         }
         self
     }
 
     /// The same failure with an entry in the metadata of its ErrorInfo.
     fn with(mut self, key: &str, value: &str) -> Self {
-        self.metadata.insert(key.to_owned(), value.to_owned());
+        self.0.metadata.insert(key.to_owned(), value.to_owned());
         self
     }
 
     /// The label `outcome` of the metrics.
     pub(crate) fn outcome(&self) -> &'static str {
-        outcome(self.code)
+        outcome(self.0.code)
     }
 
     /// The gRPC code.
     pub(crate) fn code(&self) -> Code {
-        self.code
+        self.0.code
     }
 
     /// Whether the operator must look: the failure is not the caller's.
     pub(crate) fn is_fault(&self) -> bool {
-        matches!(self.code, Code::Internal | Code::DataLoss | Code::Unknown)
+        matches!(self.0.code, Code::Internal | Code::DataLoss | Code::Unknown)
     }
 
     /// The failure for the wire, with the leader where that helps the caller.
     pub(crate) fn into_status(self, leader: Option<&LeaderHint>) -> Status {
-        let mut problem = self;
-        let hint = leader.filter(|_| matches!(problem.code, Code::Unavailable | Code::DeadlineExceeded));
-        if let Some(hint) = hint {
-            problem = problem.with(LEADER_METADATA, &hint.client_address);
-        }
+        let hint = leader.filter(|_| matches!(self.0.code, Code::Unavailable | Code::DeadlineExceeded));
+        let problem = match hint {
+            Some(hint) => *self.with(LEADER_METADATA, &hint.client_address).0,
+            None => *self.0,
+        };
         let mut details = ErrorDetails::new();
         details.set_error_info(problem.reason, DOMAIN, problem.metadata);
         if !problem.violations.is_empty() {
@@ -200,7 +216,7 @@ impl LeaderHint {
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&self.message)
+        formatter.write_str(&self.0.message)
     }
 }
 
@@ -235,27 +251,25 @@ fn resource_reason(resource_type: &str, what: &str) -> String {
 impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
         let message = error.to_string();
-        let new = |code, reason: &str| Self::new(code, reason, message.clone());
         match error.kind().clone() {
             ErrorKind::InvalidArgument { violations } => {
-                Self { violations, ..new(Code::InvalidArgument, "INVALID_ARGUMENT") }
+                let mut problem = Self::new(Code::InvalidArgument, "INVALID_ARGUMENT", message);
+                problem.0.violations = violations;
+                problem
             }
             ErrorKind::NotFound { resource_type, resource_name } => {
-                let problem = new(Code::NotFound, &resource_reason(&resource_type, "NOT_FOUND"));
-                Self { resource: Some((resource_type, resource_name)), ..problem }
+                Self::resource(Code::NotFound, "NOT_FOUND", message, resource_type, resource_name)
             }
             ErrorKind::AlreadyExists { resource_type, resource_name } => {
-                let problem = new(Code::AlreadyExists, &resource_reason(&resource_type, "ALREADY_EXISTS"));
-                Self { resource: Some((resource_type, resource_name)), ..problem }
+                Self::resource(Code::AlreadyExists, "ALREADY_EXISTS", message, resource_type, resource_name)
             }
-            ErrorKind::Aborted => new(Code::Aborted, "VERSION_MISMATCH"),
-            ErrorKind::FailedPrecondition { reason } => new(Code::FailedPrecondition, &reason),
+            ErrorKind::Aborted => Self::new(Code::Aborted, "VERSION_MISMATCH", message),
+            ErrorKind::FailedPrecondition { reason } => Self::new(Code::FailedPrecondition, reason, message),
             ErrorKind::ResourceExhausted { retry_after } => {
-                let problem = new(Code::ResourceExhausted, "RESOURCE_EXHAUSTED");
-                Self { retry_after: Some(retry_after), quota: Some("engine"), ..problem }
+                Self::exhausted("RESOURCE_EXHAUSTED", message, "engine", retry_after)
             }
-            ErrorKind::OutOfRange => new(Code::OutOfRange, "POSITION_NOT_KEPT"),
-            ErrorKind::Unimplemented => new(Code::Unimplemented, "NOT_SERVED_YET"),
+            ErrorKind::OutOfRange => Self::new(Code::OutOfRange, "POSITION_NOT_KEPT", message),
+            ErrorKind::Unimplemented => Self::new(Code::Unimplemented, "NOT_SERVED_YET", message),
             ErrorKind::Unavailable => Self::unavailable("UNAVAILABLE", message),
             ErrorKind::Corruption => {
                 tracing::error!(error = %Chain(&error), "stored bytes are damaged");
@@ -273,10 +287,7 @@ impl From<ProposeError> for Problem {
     fn from(error: ProposeError) -> Self {
         let message = error.to_string();
         match error {
-            ProposeError::Overloaded { retry_after } => {
-                let problem = Self::new(Code::ResourceExhausted, "OVERLOADED", message);
-                Self { retry_after: Some(retry_after), quota: Some("write"), ..problem }
-            }
+            ProposeError::Overloaded { retry_after } => Self::exhausted("OVERLOADED", message, "write", retry_after),
             ProposeError::Unavailable { .. } => Self::unavailable("NO_LEADER", message),
             ProposeError::ClockRefused { .. } => Self::unavailable("CLOCK_REFUSED", message),
             ProposeError::Stopped { .. } => Self::unavailable("NODE_STOPPED", message),
@@ -288,10 +299,7 @@ impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         let message = error.to_string();
         match error {
-            ReadError::Overloaded { retry_after } => {
-                let problem = Self::new(Code::ResourceExhausted, "OVERLOADED", message);
-                Self { retry_after: Some(retry_after), quota: Some("read"), ..problem }
-            }
+            ReadError::Overloaded { retry_after } => Self::exhausted("OVERLOADED", message, "read", retry_after),
             ReadError::Unavailable { .. } => Self::unavailable("NO_LEADER", message),
             ReadError::UnknownGroup { .. } => Self::invalid("consistency.at_least", message),
             ReadError::Stopped { .. } => Self::unavailable("NODE_STOPPED", message),

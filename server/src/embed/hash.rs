@@ -81,7 +81,7 @@ fn add_word(word: &str, weight: f32, features: &mut BTreeMap<u64, f32>) {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "values are at most 1 after the division; the cast rounds to nearest")]
+/// At most 1 after the division; the cast rounds to nearest.
 fn narrow(sums: &[f64], length: f64) -> Vec<f32> {
     sums.iter().map(|sum| (sum / length) as f32).collect()
 }

@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn other_forms_are_no_timeout() {
         for text in ["", "S", "1", "1s", "-1S", "123456789S", "1.5S"] {
-            assert_eq!(parse(text).is_some(), false, "{text}");
+            assert!(parse(text).is_none(), "{text}");
         }
     }
 }

@@ -1,7 +1,12 @@
 //! The public API over real gRPC, on one node in this process: what a client sees of each method, of each limit, and of
 //! a node that starts, stops and comes back.
 
-#![allow(missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests; the helpers are not `#[test]` functions"
+)]
 
 mod bad_input;
 mod lifecycle;
