@@ -1,6 +1,7 @@
 //! ExpireMemories: removes what has expired by the command's stamp. Reads hide it already; this gives the bytes back.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use cairn_proto::storage::outcome::Result as OutcomeResult;
 use cairn_proto::storage::{ExpireMemories, ExpireOutcome, Outcome};
@@ -26,16 +27,16 @@ impl Applier<'_> {
         for key in &due {
             let Key::Expiry { time_micros, space: reference, memory } = *key else { continue };
             self.overlay.delete(*key, None);
-            if !spaces.contains_key(&reference) {
-                let space = match spaces::find(&self.overlay, reference) {
+            let space = match spaces.entry(reference) {
+                Entry::Occupied(found) => found.into_mut(),
+                Entry::Vacant(vacant) => vacant.insert(match spaces::find(&self.overlay, reference) {
                     // A tenant whose keys were destroyed: its rows go with the tenant.
                     Err(error) if matches!(error.kind(), ErrorKind::NotFound { .. }) => None,
                     found => found?,
-                };
-                spaces.insert(reference, space);
-            }
+                }),
+            };
             // A space that was deleted leaves its expiry rows behind; there is nothing else to remove for them.
-            let Some(Some(space)) = spaces.get(&reference) else { continue };
+            let Some(space) = space else { continue };
             let Some(old) = self.stored(space, memory)? else { continue };
             if old.record.expires_at_micros == Some(time_micros) {
                 self.remove_memory(space, memory, &old, v1::ChangeType::Expired)?;

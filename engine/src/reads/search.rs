@@ -228,7 +228,7 @@ impl<'a> Reader<'a> {
         }
         Ok(Found {
             output,
-            vectors: partition.vectors() as u64,
+            vectors: partition.vectors(),
             matches: matches.exact.then(|| matches.bitmap.len()),
             record_checks: !matches.exact,
             records,

@@ -26,6 +26,9 @@ use crate::store::sealing::Sealer;
 /// A row that was changed: its new plaintext, or `None` where it was deleted.
 type Change = (Key, Option<Vec<u8>>);
 
+/// Looks at a row, whose plaintext is opened only on demand, and says whether to go on.
+pub(crate) type Visit<'v> = dyn FnMut(&Key, &dyn Fn() -> Result<Vec<u8>>) -> Result<bool> + 'v;
+
 /// See the module.
 pub(crate) struct Overlay<'a> {
     store: &'a Store,
@@ -177,12 +180,7 @@ impl<'a> Overlay<'a> {
 
     /// Visits the rows of `[start, end)` in order of their keys, changes included, with their plaintext; `visit` says
     /// whether to go on.
-    pub(crate) fn scan(
-        &self,
-        start: &KeyBytes,
-        end: &KeyBytes,
-        visit: &mut dyn FnMut(&Key, &dyn Fn() -> Result<Vec<u8>>) -> Result<bool>,
-    ) -> Result<()> {
+    pub(crate) fn scan(&self, start: &KeyBytes, end: &KeyBytes, visit: &mut Visit<'_>) -> Result<()> {
         let mut changed: BTreeMap<&KeyBytes, &Change> = self.finished.range(*start..*end).collect();
         changed.extend(self.current.rows.range(*start..*end));
         let mut changed = changed.into_iter().peekable();
