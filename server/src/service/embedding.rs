@@ -66,7 +66,13 @@ impl Service {
     ) -> Result<v1::SearchMemoriesRequest, Problem> {
         use v1::search_memories_request::Query;
 
-        let Some(Query::Text(text)) = request.query.take() else { return Ok(request) };
+        let text = match request.query.take() {
+            Some(Query::Text(text)) => text,
+            vectors => {
+                request.query = vectors;
+                return Ok(request);
+            }
+        };
         if text.trim().is_empty() {
             return Err(Problem::invalid("text", "must not be empty"));
         }
