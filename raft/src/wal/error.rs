@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use cairn_engine::crypto::CryptoError;
 
-/// An error of the write-ahead log.
+/// An error of the write-ahead log. Its message does not repeat its source's.
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
     /// The operating system refused an operation. Fatal while the log runs; at start the message says what to mend.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}", path.display())]
     Io {
         /// What was attempted, as a verb: "write", "sync".
         action: &'static str,
@@ -55,7 +55,7 @@ pub enum WalError {
         group: u32,
     },
     /// A segment's data key cannot be wrapped or unwrapped.
-    #[error("cannot use the data key of {}: {source}", path.display())]
+    #[error("cannot use the data key of {}", path.display())]
     Key {
         /// The segment.
         path: PathBuf,
@@ -64,7 +64,7 @@ pub enum WalError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A frame cannot be sealed. Fatal.
-    #[error("cannot seal a frame of {}: {source}", path.display())]
+    #[error("cannot seal a frame of {}", path.display())]
     Seal {
         /// The segment.
         path: PathBuf,
@@ -106,6 +106,17 @@ impl WalError {
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
+    }
+
+    /// The message and those of all its causes, for a log line.
+    pub(super) fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
     }
 
     /// Whether the disk (or a quota) is full: waiting may help, and nothing is lost by it.

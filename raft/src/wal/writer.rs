@@ -225,7 +225,10 @@ impl Writer {
     /// Waits a while for space on the disk. Fails when the log is to close meanwhile.
     fn wait_for_space(&self, error: WalError) -> Result<(), WalError> {
         if !self.shared.counters.stalled.swap(true, Ordering::Relaxed) {
-            tracing::warn!(%error, "the disk of the write-ahead log is full; writes wait for space");
+            tracing::warn!(
+                error = error.with_causes(),
+                "the disk of the write-ahead log is full; writes wait for space"
+            );
         }
         if self.shared.pause(self.options.full_disk_retry) { Ok(()) } else { Err(error) }
     }
@@ -233,7 +236,7 @@ impl Writer {
     fn fail(&self, error: &WalError) {
         // A log that is closed while the disk is full leaves unacknowledged what it could not write; that is no failure.
         if error.is_no_space() {
-            tracing::warn!(%error, "the write-ahead log was closed while its disk was full");
+            tracing::warn!(error = error.with_causes(), "the write-ahead log was closed while its disk was full");
         } else {
             (self.on_failure)(error);
         }
@@ -272,6 +275,7 @@ impl Drop for PanicGuard {
 
 /// Logs the error and aborts.
 pub(super) fn abort_process(error: &WalError) {
-    tracing::error!(%error, "the write-ahead log cannot go on; the process ends to recover from the last synced record");
+    let error = error.with_causes();
+    tracing::error!(error, "the write-ahead log cannot go on; the process ends to recover from the last synced record");
     std::process::abort();
 }
