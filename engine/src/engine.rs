@@ -60,6 +60,16 @@ impl Engine {
         })
     }
 
+    #[cfg(test)]
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    #[cfg(test)]
+    pub(crate) fn sealer(&self) -> &Sealer {
+        self.store.sealer()
+    }
+
     /// The keyring that the engine was opened with.
     #[must_use]
     pub fn keyring(&self) -> &Arc<Keyring> {

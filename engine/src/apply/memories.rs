@@ -81,7 +81,7 @@ impl Applier<'_> {
         self.put_side_rows(space, memory, &record)?;
         let key = Key::Memory { space: reference, memory };
         self.overlay.put_message(key, old.map(|old| old.plain.as_slice()), &record);
-        let change = if old.is_none() { v1::ChangeType::Created } else { v1::ChangeType::Updated };
+        let change = if record.version == 1 { v1::ChangeType::Created } else { v1::ChangeType::Updated };
         self.note_change(space, change, &record);
         self.pending.push((reference, IndexChange::Upsert { memory, record: Box::new(record), vector }));
         Ok(())

@@ -26,6 +26,8 @@ mod feed;
 mod memories;
 mod requests;
 mod spaces;
+#[cfg(test)]
+mod testscripts;
 
 pub(crate) use expire::EXPIRE_ROWS_MAX;
 pub(crate) use memories::{is_expired, vector_from_row};

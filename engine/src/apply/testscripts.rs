@@ -1,0 +1,518 @@
+//! Runs the scripts in `testscripts/`: commands, their outcomes, and the rows that they change, for reading.
+//!
+//! ```text
+//! time SECONDS                     the leader's clock, seconds after the start
+//! tenant NUMBER NAME
+//! space NAME [dim=N] [dedup=true] [ttl=SECONDS] [rank=integer]
+//! drop NAME
+//! add SPACE ID... [content=T] [user=U] [namespace=N] [kind=K] [rank=N] [vector=X,Y] [ttl=SECONDS] [created=SECONDS]
+//!                 [mode=insert] [request=R]
+//! fill SPACE N                     N memories, named #1, #2 and so on in the order of their keys
+//! delete SPACE ID... [request=R]
+//! wipe SPACE [user=U] [below=RANK] [all=true] [request=R]     one step of a delete by selection
+//! expire
+//! blank | membership TEXT | again                             `again` applies the last entry a second time
+//! ```
+//!
+//! `+` is a new row, `~` a changed one, `-` a removed one. Lookup ids are shown as what they stand for, times as seconds
+//! after the start. Rewrite the expected output with `UPDATE_GOLDENFILES=1`.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use cairn_proto::storage::outcome::Result as OutcomeResult;
+use cairn_proto::storage::{
+    AppliedRecord, DedupRecord, FeedRecord, MemoryRecord, NamespaceRecord, Outcome, SpaceCountersRecord,
+    SpaceNameRecord, SpaceRecord, TenantRecord,
+};
+use cairn_proto::v1;
+use goldenscript::ArgumentConsumer;
+use prost::Message;
+
+use crate::api::{ApplyEntry, EntryBody, Principal, WriteRequest};
+use crate::apply::vector_from_row;
+use crate::crypto::{ClusterId, TenantId};
+use crate::engine::Engine;
+use crate::keyring::{Keyring, RootKey};
+use crate::options::{Limits, Options};
+use crate::position::LogId;
+use crate::store::keys::{Key, LookupDomain, LookupId, prefix_of_kind};
+
+const START_MICROS: i64 = 1_767_225_600_000_000;
+const SECOND: i64 = 1_000_000;
+
+type Failure = Box<dyn Error>;
+type Rows = BTreeMap<Vec<u8>, (String, String)>;
+
+struct Script {
+    _dir: tempfile::TempDir,
+    engine: Engine,
+    now: i64,
+    last: Option<ApplyEntry>,
+    /// What lookup ids stand for.
+    names: BTreeMap<LookupId, String>,
+    rows: Rows,
+}
+
+impl Script {
+    fn new() -> Self {
+        let dir = tempfile::TempDir::new().unwrap();
+        let root = RootKey::from_bytes(&[7; 32]);
+        let keyring = Keyring::create(&dir.path().join("keyring"), &root, ClusterId([9; 16])).unwrap();
+        let limits = Limits { delete_scan_rows_max: 2, feed_changes_max: 6, ..Limits::default() };
+        let options = Options { limits, ..Options::new(dir.path().join("store")) };
+        let engine = Engine::open(&options, Arc::new(keyring)).unwrap();
+        let mut script =
+            Self { _dir: dir, engine, now: START_MICROS, last: None, names: BTreeMap::new(), rows: Rows::new() };
+        script.rows = script.read_rows().unwrap();
+        script
+    }
+
+    fn apply(&mut self, body: EntryBody) -> Result<String, Failure> {
+        let index = self.engine.applied().log_id.map_or(0, |id| id.index) + 1;
+        let entry = ApplyEntry { log_id: LogId { term: 1, node_id: 1, index }, body };
+        self.last = Some(entry.clone());
+        self.apply_entry(&entry)
+    }
+
+    fn apply_entry(&mut self, entry: &ApplyEntry) -> Result<String, Failure> {
+        let outcome = self.engine.apply(std::slice::from_ref(entry))?.remove(0);
+        let mut output = show_outcome(&outcome);
+        let after = self.read_rows()?;
+        let mut lines = Vec::new();
+        for (key, (label, value)) in &self.rows {
+            match after.get(key) {
+                None => lines.push((key[2], label, format!("- {label}"))),
+                Some((_, now)) if now != value => lines.push((key[2], label, format!("~ {label} = {now}"))),
+                Some(_) => {}
+            }
+        }
+        for (key, (label, value)) in after.iter().filter(|(key, _)| !self.rows.contains_key(*key)) {
+            let value = if value.is_empty() { String::new() } else { format!(" = {value}") };
+            lines.push((key[2], label, format!("+ {label}{value}")));
+        }
+        // In the order of the kinds and then of the names, since lookup ids sort differently under every key.
+        lines.sort();
+        for (_, _, line) in lines {
+            writeln!(output, "{line}")?;
+        }
+        self.rows = after;
+        Ok(output)
+    }
+
+    fn write(&mut self, request: WriteRequest) -> Result<String, Failure> {
+        let me = Principal::new(TenantId::DEFAULT, "me");
+        let mut command = match self.engine.prepare(&me, request) {
+            Ok(command) => command,
+            Err(error) => return Ok(format!("refused: {error}\n")),
+        };
+        command.stamp_micros = self.now;
+        self.apply(EntryBody::Command(command))
+    }
+
+    fn learn(&mut self, domain: LookupDomain, space: Option<u64>, parts: &[&[u8]], name: &str) -> Result<(), Failure> {
+        let sealer = self.engine.sealer();
+        let space = space.map(u64::to_be_bytes);
+        let parts: Vec<&[u8]> = space.iter().map(|space| space.as_slice()).chain(parts.iter().copied()).collect();
+        let tenant = u64::from(domain != LookupDomain::TenantName);
+        self.names.insert(sealer.lookup_id(tenant, domain, &parts)?, name.to_string());
+        Ok(())
+    }
+
+    /// Notes what the ids of memories stand for, in the first few spaces.
+    fn learn_memories(&mut self, ids: &[String]) -> Result<(), Failure> {
+        for id in ids {
+            for space in 1..4 {
+                self.learn(LookupDomain::MemoryId, Some(space), &[id.as_bytes()], id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn learn_request(&mut self, method: u32, request: &str) -> Result<(), Failure> {
+        let parts: [&[u8]; 3] = [b"me", &method.to_le_bytes(), request.as_bytes()];
+        self.learn(LookupDomain::Request, None, &parts, request)
+    }
+
+    fn name(&self, id: &LookupId) -> &str {
+        self.names.get(id).map_or("?", String::as_str)
+    }
+
+    fn read_rows(&self) -> Result<Rows, Failure> {
+        let view = self.engine.store().view();
+        let group = view.sealer().group();
+        let start = prefix_of_kind(group, crate::store::keys::Kind::Meta);
+        let end = prefix_of_kind(group, crate::store::keys::Kind::Feed).prefix_end();
+        let mut cursor = view.cursor(&start, &end, false);
+        let mut rows = Rows::new();
+        while let Some((bytes, value)) = cursor.item()? {
+            let (_, key) = Key::decode(bytes)?;
+            let plain = view.sealer().open_row(&key, value)?;
+            if let Some(shown) = self.show_value(&key, &plain)? {
+                rows.insert(bytes.to_vec(), (self.show_key(&key), shown));
+            }
+            cursor.advance();
+        }
+        Ok(rows)
+    }
+
+    fn show_key(&self, key: &Key) -> String {
+        let fields = match key {
+            Key::Meta(item) => format!("{item:?}"),
+            Key::Tenant { tenant } => format!("{tenant}"),
+            Key::TenantName { name } => self.name(name).to_string(),
+            Key::Space(space) | Key::SpaceCounters(space) => format!("{}/{}", space.tenant, space.space),
+            Key::SpaceName { tenant, name } => format!("{tenant}/{}", self.name(name)),
+            Key::Memory { space, memory } => format!("{}/{}/{}", space.tenant, space.space, self.name(memory)),
+            Key::Vector { space, embedding, memory } => {
+                format!("{}/{}/{embedding}/{}", space.tenant, space.space, self.name(memory))
+            }
+            Key::ByCreated { space, time_micros, memory } | Key::ByUpdated { space, time_micros, memory } => {
+                format!("{}/{}/{}/{}", space.tenant, space.space, seconds(*time_micros), self.name(memory))
+            }
+            Key::Expiry { time_micros, space, memory } => {
+                format!("{}/{}/{}/{}", seconds(*time_micros), space.tenant, space.space, self.name(memory))
+            }
+            Key::Content { space, .. } => format!("{}/{}/(scope and content)", space.tenant, space.space),
+            Key::Namespace { space, path } => format!("{}/{}/{}", space.tenant, space.space, self.name(path)),
+            Key::History { space, memory, version } => {
+                format!("{}/{}/{}/{version}", space.tenant, space.space, self.name(memory))
+            }
+            Key::Request { tenant, request } => format!("{tenant}/{}", self.name(request)),
+            Key::RequestExpiry { time_micros, tenant, request } => {
+                format!("{}/{tenant}/{}", seconds(*time_micros), self.name(request))
+            }
+            Key::Feed { index, space, changes } => format!("{index}/{}/{}/{changes}", space.tenant, space.space),
+        };
+        format!("{} {fields}", key.kind().name())
+    }
+
+    /// The value of a row; `None` for rows that are not shown: the header, and requests whose id nobody chose.
+    fn show_value(&self, key: &Key, plain: &[u8]) -> Result<Option<String>, Failure> {
+        Ok(Some(match key {
+            Key::Meta(crate::store::keys::MetaItem::Header) => return Ok(None),
+            Key::Meta(_) => {
+                let record = AppliedRecord::decode(plain)?;
+                let index = record.applied.map_or(0, |applied| applied.index);
+                let membership = String::from_utf8_lossy(&record.membership).into_owned();
+                format!(
+                    "index {index}, stamp {}, {} requests, {} changes, membership {membership:?}",
+                    seconds(record.stamp_micros),
+                    record.dedup_rows,
+                    record.feed_changes
+                )
+            }
+            Key::Tenant { .. } => {
+                let record = TenantRecord::decode(plain)?;
+                format!("{:?}, next space {}, {} spaces", record.name, record.next_space_id, record.spaces)
+            }
+            Key::TenantName { .. } => format!("{}", u64::from_be_bytes(plain.try_into()?)),
+            Key::Space(_) => {
+                let record = SpaceRecord::decode(plain)?;
+                format!("{:?} version {}", record.definition.unwrap_or_default().name, record.version)
+            }
+            Key::SpaceName { .. } => format!("space {}", SpaceNameRecord::decode(plain)?.space_id),
+            Key::SpaceCounters(_) => {
+                let record = SpaceCountersRecord::decode(plain)?;
+                format!("{} memories, {} vectors", record.memories, record.vectors)
+            }
+            Key::Memory { .. } | Key::History { .. } => show_memory(&MemoryRecord::decode(plain)?),
+            Key::Vector { .. } => format!("{:?}", vector_from_row(plain).ok_or("a bad vector row")?),
+            Key::ByCreated { .. } | Key::ByUpdated { .. } | Key::Expiry { .. } => String::new(),
+            Key::Content { .. } => self.name(&plain.try_into()?).to_string(),
+            Key::Namespace { .. } => {
+                let record = NamespaceRecord::decode(plain)?;
+                format!("{:?} {} memories", record.path, record.memories)
+            }
+            Key::Request { request, .. } | Key::RequestExpiry { request, .. } if !self.names.contains_key(request) => {
+                return Ok(None);
+            }
+            Key::Request { .. } => {
+                let record = DedupRecord::decode(plain)?;
+                let outcome = show_outcome(&record.outcome.unwrap_or_default());
+                let cursor: Option<LookupId> = record.cursor.as_ref().try_into().ok();
+                let cursor = cursor.map(|_| ", behind a row").unwrap_or_default();
+                format!("{}, until {}{cursor}", outcome.trim_end(), seconds(record.expires_at_micros))
+            }
+            Key::RequestExpiry { .. } => String::new(),
+            Key::Feed { .. } => {
+                let record = FeedRecord::decode(plain)?;
+                let change = |c: &cairn_proto::storage::FeedChange| format!("{:?} {} v{}", c.r#type(), c.id, c.version);
+                record.changes.iter().map(change).collect::<Vec<_>>().join(", ")
+            }
+        }))
+    }
+}
+
+fn seconds(micros: i64) -> String {
+    format!("{}s", (micros - START_MICROS) as f64 / SECOND as f64)
+}
+
+fn show_memory(record: &MemoryRecord) -> String {
+    let mut shown = format!("{:?} v{}", record.content, record.version);
+    let scope = record.scope.clone().unwrap_or_default();
+    for (name, value) in [("user", scope.user_id), ("namespace", scope.namespace)] {
+        if let Some(value) = value {
+            let _ = write!(shown, " {name}={value}");
+        }
+    }
+    if !record.kind.is_empty() {
+        let _ = write!(shown, " kind={}", record.kind);
+    }
+    if let Some(v1::value::Kind::IntegerValue(rank)) = record.metadata.get("rank").and_then(|value| value.kind.clone())
+    {
+        let _ = write!(shown, " rank={rank}");
+    }
+    let _ =
+        write!(shown, " created={} updated={}", seconds(record.created_at_micros), seconds(record.updated_at_micros));
+    if let Some(expires_at) = record.expires_at_micros {
+        let _ = write!(shown, " expires={}", seconds(expires_at));
+    }
+    shown
+}
+
+fn show_outcome(outcome: &Outcome) -> String {
+    let shown = match outcome.result.clone() {
+        None => "nothing".to_string(),
+        Some(OutcomeResult::Failure(failure)) => format!("{:?}: {}", failure.code(), failure.message),
+        Some(OutcomeResult::Done(_)) => "done".to_string(),
+        Some(OutcomeResult::AddMemories(added)) => {
+            let result = |r: &v1::WriteResult| format!("{:?} {} v{}", r.outcome(), r.id, r.version);
+            added.results.iter().map(result).collect::<Vec<_>>().join(", ")
+        }
+        Some(OutcomeResult::DeleteMemories(deleted) | OutcomeResult::DeleteSpace(deleted)) => {
+            format!("deleted {}{}", deleted.deleted_count, if deleted.unfinished { ", unfinished" } else { "" })
+        }
+        Some(OutcomeResult::CreateSpace(created)) => {
+            let space = created.space.unwrap_or_default();
+            format!("space {} {:?}", space.id, space.name)
+        }
+        Some(OutcomeResult::ExpireMemories(expired)) => {
+            format!("expired {} memories, {} requests", expired.memories, expired.dedup_rows)
+        }
+    };
+    format!("{}{shown}\n", if outcome.replayed { "again: " } else { "" })
+}
+
+fn number(args: &mut ArgumentConsumer<'_>, key: &str) -> Result<Option<i64>, Failure> {
+    Ok(args.take_key(key).map(str::parse).transpose()?)
+}
+
+fn owned(args: &mut ArgumentConsumer<'_>, key: &str) -> Option<String> {
+    args.take_key(key).map(str::to_string)
+}
+
+fn rest(args: &mut ArgumentConsumer<'_>) -> Vec<String> {
+    std::iter::from_fn(|| args.next_pos().map(str::to_string)).collect()
+}
+
+fn duration(seconds: i64) -> prost_types::Duration {
+    prost_types::Duration { seconds, nanos: 0 }
+}
+
+impl Script {
+    fn space(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String, Failure> {
+        let name = args.next_pos().ok_or("a name is missing")?.to_string();
+        self.learn(LookupDomain::SpaceName, None, &[name.as_bytes()], &name)?;
+        let dimension = number(args, "dim")?.unwrap_or(2) as u32;
+        let dense = v1::DenseEmbedding { dimension, ..Default::default() };
+        let embedding = v1::Embedding { kind: Some(v1::embedding::Kind::Dense(dense)), ..Default::default() };
+        let fields = args
+            .take_key("rank")
+            .map(|_| v1::IndexedField { path: "rank".into(), r#type: v1::FieldType::Integer as i32 });
+        let space = v1::Space {
+            name,
+            embeddings: vec![embedding],
+            fields: fields.into_iter().collect(),
+            dedup_by_content: args.take_key("dedup").is_some(),
+            default_ttl: number(args, "ttl")?.map(duration),
+            ..Default::default()
+        };
+        self.write(WriteRequest::CreateSpace(v1::CreateSpaceRequest { space: Some(space), ..Default::default() }))
+    }
+
+    fn add(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String, Failure> {
+        let space = args.next_pos().ok_or("a space is missing")?.to_string();
+        let namespace = owned(args, "namespace");
+        if let Some(path) = &namespace {
+            for space in 1..4 {
+                self.learn(LookupDomain::Namespace, Some(space), &[path.as_bytes()], path)?;
+            }
+        }
+        let values =
+            args.take_key("vector").map(|list| list.split(',').map(str::parse).collect::<Result<Vec<f32>, _>>());
+        let vector = values.transpose()?.map(|values| v1::Vector {
+            data: Some(v1::vector::Data::Dense(v1::DenseVector { values })),
+            ..Default::default()
+        });
+        let rank = number(args, "rank")?.map(|rank| v1::Value { kind: Some(v1::value::Kind::IntegerValue(rank)) });
+        let created = number(args, "created")?.map(|seconds| START_MICROS + seconds * SECOND);
+        let memory = v1::Memory {
+            scope: Some(v1::Scope { user_id: owned(args, "user"), namespace, ..Default::default() }),
+            kind: owned(args, "kind").unwrap_or_default(),
+            content: owned(args, "content").unwrap_or_default(),
+            metadata: rank.into_iter().map(|rank| ("rank".to_string(), rank)).collect(),
+            vectors: vector.into_iter().collect(),
+            expiry: number(args, "ttl")?.map(|seconds| v1::memory::Expiry::Ttl(duration(seconds))),
+            created_at: created.map(crate::time::timestamp_of_micros),
+            ..Default::default()
+        };
+        let insert = args.take_key("mode").is_some_and(|mode| mode == "insert");
+        let request_id = owned(args, "request").unwrap_or_default();
+        self.learn_request(1, &request_id)?;
+        let ids = rest(args);
+        self.learn_memories(&ids)?;
+        self.write(WriteRequest::AddMemories(v1::AddMemoriesRequest {
+            space,
+            memories: ids.into_iter().map(|id| v1::Memory { id, ..memory.clone() }).collect(),
+            write_mode: if insert { v1::WriteMode::Insert as i32 } else { 0 },
+            request_id,
+            ..Default::default()
+        }))
+    }
+
+    fn fill(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String, Failure> {
+        let space = args.next_pos().ok_or("a space is missing")?.to_string();
+        let count: usize = args.next_pos().ok_or("a number is missing")?.parse()?;
+        let sealer = self.engine.sealer();
+        let number = 1u64.to_be_bytes();
+        // Ids are drawn until their keys sort as their names do.
+        let mut ids: Vec<(LookupId, String)> = Vec::new();
+        let mut draw = 0;
+        while ids.len() < count {
+            let id = format!("#{}", ids.len() + 1);
+            let candidate = format!("{id}{}", "'".repeat(draw));
+            let key = sealer.lookup_id(1, LookupDomain::MemoryId, &[&number, candidate.as_bytes()])?;
+            let share = ((ids.len() + 1) * 256 / count) as u8;
+            let from = (ids.len() * 256 / count) as u8;
+            if key[0] >= from && key[0] < share.wrapping_sub(1) {
+                ids.push((key, candidate));
+                draw = 0;
+            } else {
+                draw += 1;
+            }
+        }
+        for (key, id) in &ids {
+            self.names.insert(*key, id.trim_end_matches('\'').to_string());
+        }
+        let memories = ids.into_iter().map(|(_, id)| v1::Memory { id, ..Default::default() }).collect();
+        let request = v1::AddMemoriesRequest { space, memories, ..Default::default() };
+        Ok(self.write(WriteRequest::AddMemories(request))?.replace('\'', ""))
+    }
+
+    fn delete(&mut self, args: &mut ArgumentConsumer<'_>, selection: bool) -> Result<String, Failure> {
+        let space = args.next_pos().ok_or("a space is missing")?.to_string();
+        let request_id = owned(args, "request").unwrap_or_default();
+        self.learn_request(3, &request_id)?;
+        let target = if selection {
+            let user_id = owned(args, "user");
+            let filter = number(args, "below")?.map(|below| v1::Filter {
+                node: Some(v1::filter::Node::Where(v1::Condition {
+                    field: "metadata.rank".into(),
+                    test: Some(v1::condition::Test::Lt(v1::Value { kind: Some(v1::value::Kind::IntegerValue(below)) })),
+                })),
+            });
+            v1::delete_memories_request::Target::Selection(v1::Selection {
+                scope: user_id.map(|user| v1::Scope { user_id: Some(user), ..Default::default() }),
+                filter,
+                all: args.take_key("all").is_some(),
+            })
+        } else {
+            v1::delete_memories_request::Target::Ids(v1::MemoryIds { ids: rest(args) })
+        };
+        self.write(WriteRequest::DeleteMemories(v1::DeleteMemoriesRequest { space, target: Some(target), request_id }))
+    }
+
+    fn tenant(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String, Failure> {
+        let tenant: u64 = args.next_pos().ok_or("a number is missing")?.parse()?;
+        let name = args.next_pos().ok_or("a name is missing")?.to_string();
+        self.learn(LookupDomain::TenantName, None, &[name.as_bytes()], &name)?;
+        match self.engine.prepare_create_tenant(TenantId(tenant), &name) {
+            Ok(mut command) => {
+                command.stamp_micros = self.now;
+                self.apply(EntryBody::Command(command))
+            }
+            Err(error) => Ok(format!("refused: {error}\n")),
+        }
+    }
+}
+
+impl goldenscript::Runner for Script {
+    type Command = goldenscript::Command;
+
+    fn run(&mut self, command: &goldenscript::Command, _: &goldenscript::Context) -> Result<String, Failure> {
+        let mut args = command.consume_args();
+        let output = match command.name.as_str() {
+            "time" => {
+                self.now = START_MICROS + args.next_pos().ok_or("seconds are missing")?.parse::<i64>()? * SECOND;
+                String::new()
+            }
+            "tenant" => self.tenant(&mut args)?,
+            "space" => self.space(&mut args)?,
+            "drop" => {
+                let name = args.next_pos().ok_or("a name is missing")?.to_string();
+                self.write(WriteRequest::DeleteSpace(v1::DeleteSpaceRequest { name, ..Default::default() }))?
+            }
+            "add" => self.add(&mut args)?,
+            "fill" => self.fill(&mut args)?,
+            "delete" => self.delete(&mut args, false)?,
+            "wipe" => self.delete(&mut args, true)?.replace('\'', ""),
+            "expire" => match self.engine.prepare_expiry(self.now)? {
+                Some(mut command) => {
+                    command.stamp_micros = self.now;
+                    self.apply(EntryBody::Command(command))?
+                }
+                None => "nothing is due\n".to_string(),
+            },
+            "blank" => self.apply(EntryBody::Blank)?,
+            "membership" => {
+                let membership = args.next_pos().ok_or("a membership is missing")?.as_bytes().to_vec();
+                self.apply(EntryBody::Membership(membership.into()))?
+            }
+            "again" => {
+                let entry = self.last.clone().ok_or("nothing was applied yet")?;
+                self.apply_entry(&entry)?
+            }
+            other => return Err(format!("unknown command {other}").into()),
+        };
+        args.reject_next()?;
+        Ok(output)
+    }
+}
+
+fn run(name: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/apply/testscripts").join(name);
+    goldenscript::run(&mut Script::new(), path).unwrap();
+}
+
+#[test]
+fn tenants_and_spaces() {
+    run("tenants_and_spaces");
+}
+
+#[test]
+fn memories() {
+    run("memories");
+}
+
+#[test]
+fn exactly_once() {
+    run("exactly_once");
+}
+
+#[test]
+fn delete_by_selection() {
+    run("delete_by_selection");
+}
+
+#[test]
+fn expiry() {
+    run("expiry");
+}
+
+#[test]
+fn content_dedup() {
+    run("content_dedup");
+}
