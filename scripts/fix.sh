@@ -7,3 +7,5 @@ source scripts/tools.sh
 cargo clippy --release --workspace --all-targets --fix --allow-dirty --allow-staged
 cargo fmt --all
 buf format --write
+# The page of formats is made from the code.
+CAIRN_UPDATE=1 cargo test --release --quiet --package cairn-tests --test formats

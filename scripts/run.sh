@@ -3,5 +3,5 @@
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 scripts/setup.sh build
-cargo build --release --locked --package cairn-server --bin cairn
+cargo build --release --locked --workspace --bin cairn
 exec "$CARGO_TARGET_DIR/release/cairn" dev --data "${DATA:-./data}" "$@"

@@ -4,7 +4,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 scripts/setup.sh build
 # Tests of the whole start real processes of this binary.
-cargo build --release --locked --package cairn-server --bin cairn
+cargo build --release --locked --workspace --bin cairn
 if [ "$#" -eq 0 ]; then
   set -- --workspace --no-fail-fast
 fi
