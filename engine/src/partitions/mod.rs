@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cairn_index::{IndexError, MemoryBudget, MemoryKey, Partition, PartitionOptions};
 use cairn_proto::storage::MemoryRecord;
@@ -22,6 +23,9 @@ use crate::spaces::{EMBEDDING_ID, SpaceInfo};
 use crate::store::decode;
 use crate::store::keys::{Key, Kind, LookupId, SpaceRef, prefix_of_space};
 use crate::store::rocks::{Store, View};
+
+/// When a caller whose search needs more memory than there is should try again.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// One change of a space's index.
 pub(crate) enum IndexChange {
@@ -38,8 +42,8 @@ enum State {
     /// Being made from a view; changes behind that view wait here.
     Loading(Vec<IndexChange>),
     Ready(Box<Partition>),
-    /// Given up until the engine is opened again.
-    Failed(IndexError),
+    /// Given up for want of memory, until the engine is opened again.
+    Failed(String),
 }
 
 struct Slot {
@@ -119,7 +123,7 @@ impl Partitions {
                     let view = store.view();
                     return read(partition, &view).map(|result| (result, view));
                 }
-                State::Failed(error) => return Err(index_error(error.clone())),
+                State::Failed(reason) => return Err(exhausted(reason)),
                 State::Unloaded | State::Loading(_) => {}
             }
             self.load(&slot, store, space)?;
@@ -157,7 +161,12 @@ impl Partitions {
                 state.take(space.reference, behind);
                 Ok(())
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                if matches!(error.kind(), ErrorKind::ResourceExhausted { .. }) {
+                    *state = State::Failed(error.to_string());
+                }
+                Err(error)
+            }
         }
     }
 
@@ -224,7 +233,7 @@ impl State {
             if let Err(error) = result {
                 // The record is stored all the same; searches of this space say so instead of missing it.
                 tracing::error!(tenant = space.tenant, space = space.space, %error, "the index of a space is given up");
-                *self = Self::Failed(error);
+                *self = Self::Failed(error.to_string());
                 return;
             }
         }
@@ -244,9 +253,12 @@ fn upsert(
 pub(crate) fn index_error(error: IndexError) -> Error {
     match error {
         IndexError::MemoryLimit { .. } | IndexError::OutOfMemory(_) | IndexError::Full => {
-            let kind = ErrorKind::ResourceExhausted { retry_after: std::time::Duration::from_secs(60) };
-            Error::new(kind, error.to_string()).with_source(error)
+            exhausted(&error.to_string()).with_source(error)
         }
         _ => Error::internal("the index refused what had been checked").with_source(error),
     }
+}
+
+fn exhausted(reason: &str) -> Error {
+    Error::new(ErrorKind::ResourceExhausted { retry_after: RETRY_AFTER }, reason)
 }

@@ -18,13 +18,14 @@ use cairn_proto::storage::{AppliedRecord, MemoryRecord};
 use cairn_proto::v1;
 use cairn_proto::v1::memory::Expiry;
 use cairn_proto::v1::vector::Data;
+use prost::Message;
 
 use crate::apply::vector_from_row;
 use crate::error::{Error, Result};
 use crate::partitions::Partitions;
 use crate::position::Position;
 use crate::requests::check_space_name;
-use crate::requests::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
+use crate::requests::limits::{ANSWER_BYTES_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
 use crate::spaces::SpaceInfo;
 use crate::store::keys::{Key, Kind, LookupId, MetaItem, SpaceRef, end_of_time, prefix_of_kind};
 use crate::store::rocks::{Store, View};
@@ -115,6 +116,25 @@ fn expired_memories(view: &View<'_>, space: SpaceRef, time_micros: i64) -> Resul
     Ok(found)
 }
 
+/// How many bytes an answer has so far.
+#[derive(Default)]
+struct AnswerSize {
+    bytes: usize,
+}
+
+impl AnswerSize {
+    /// Counts a memory; an answer that no client should have to hold is refused.
+    fn add(&mut self, memory: &v1::Memory) -> Result<()> {
+        self.bytes += memory.encoded_len();
+        if self.bytes > ANSWER_BYTES_MAX {
+            let message =
+                format!("the answer has more than {ANSWER_BYTES_MAX} bytes; ask for fewer memories at a time");
+            return Err(Error::failed_precondition("ANSWER_TOO_LARGE", message));
+        }
+        Ok(())
+    }
+}
+
 /// The number of items of a page that a request asks for.
 fn page_size(asked: i32) -> Result<usize> {
     match asked {
@@ -125,7 +145,7 @@ fn page_size(asked: i32) -> Result<usize> {
 }
 
 /// Decodes a stored row of a view's cursor.
-fn open_message<M: prost::Message + Default>(view: &View<'_>, key: &[u8], value: &[u8]) -> Result<M> {
+fn open_message<M: Message + Default>(view: &View<'_>, key: &[u8], value: &[u8]) -> Result<M> {
     let (_, key) = Key::decode(key)?;
     decode(&key, &view.sealer().open_row(&key, value)?)
 }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::filters::{self, RecordFields};
 use crate::partitions::index_error;
 use crate::reads::list::check_request_scope;
-use crate::reads::{Reader, expired_memories, position, record, wire_memory};
+use crate::reads::{AnswerSize, Reader, expired_memories, position, record, wire_memory};
 use crate::requests::limits::{EFFORT_MAX, SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX};
 use crate::requests::memory::check_vector;
 use crate::requests::path::{FieldPath, Violations};
@@ -104,6 +104,7 @@ impl<'a> Reader<'a> {
         )?;
         let started = Instant::now();
         let mut records = found.records;
+        let mut size = AnswerSize::default();
         let mut hits = Vec::with_capacity(found.output.hits.len());
         for hit in &found.output.hits {
             if request.min_score.is_some_and(|min| hit.score < f64::from(min)) {
@@ -116,6 +117,7 @@ impl<'a> Reader<'a> {
                     .ok_or_else(|| Error::corruption("the index names a memory that is not there"))?,
             };
             let memory = wire_memory(&view, &space, memory, record, request.include_vectors)?;
+            size.add(&memory)?;
             hits.push(wire_hit(&space, hit, memory));
         }
         let plan = request.explain.then(|| v1::SearchPlan {

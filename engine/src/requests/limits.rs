@@ -36,3 +36,5 @@ pub(crate) const SEARCH_LIMIT_DEFAULT: usize = 10;
 pub(crate) const EFFORT_MAX: u32 = 10_000;
 /// Levels of a filter.
 pub(crate) const FILTER_LEVELS_MAX: usize = 16;
+/// Bytes of an answer to a get or a search; more is refused before it is put together.
+pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;

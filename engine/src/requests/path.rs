@@ -45,6 +45,9 @@ impl fmt::Display for FieldPath<'_> {
 /// The most violations that one answer lists.
 const VIOLATIONS_MAX: usize = 20;
 
+/// The most bytes of a path that an answer repeats.
+const FIELD_BYTES_MAX: usize = 400;
+
 /// Collects what is wrong with a request.
 #[derive(Default)]
 pub(crate) struct Violations {
@@ -55,7 +58,13 @@ impl Violations {
     /// Notes a violation.
     pub(crate) fn add(&mut self, field: &dyn fmt::Display, description: impl Into<String>) {
         if self.found.len() < VIOLATIONS_MAX {
-            self.found.push(Violation { field: field.to_string(), description: description.into() });
+            let mut field = field.to_string();
+            // Keys of metadata are part of a path, and may be as long as a call.
+            if field.len() > FIELD_BYTES_MAX {
+                field.truncate(field.floor_char_boundary(FIELD_BYTES_MAX));
+                field.push('…');
+            }
+            self.found.push(Violation { field, description: description.into() });
         }
     }
 

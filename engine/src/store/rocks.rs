@@ -308,3 +308,44 @@ fn checkpoint_files(dir: &Path) -> std::io::Result<Vec<(PathBuf, u64)>> {
     files.sort();
     Ok(files)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::keyring::{Keyring, RootKey};
+    use crate::position::GroupId;
+
+    fn store_with_header(header: &StoreHeader) -> Error {
+        let dir = tempfile::TempDir::new().unwrap();
+        let root = RootKey::from_bytes(&[7; 32]);
+        let keyring = Keyring::create(&dir.path().join("keyring"), &root, ClusterId([9; 16])).unwrap();
+        let options = Options::new(dir.path().join("store"));
+        let sealer = Sealer::new(Arc::new(keyring), GroupId(0));
+        let store = Store::open(&options, sealer.clone()).unwrap();
+        let key = Key::Meta(MetaItem::Header);
+        let mut batch = WriteBatch::default();
+        batch.put(key.encode(GroupId(0)), sealer.seal_row(&key, &header.encode_to_vec()).unwrap());
+        store.write(batch).unwrap();
+        store.flush().unwrap();
+        drop(store);
+        Store::open(&options, sealer).err().unwrap()
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_in_one_line() {
+        let header = StoreHeader { format: 2, cluster_id: vec![9; 16].into(), group: 0 };
+        let error = store_with_header(&header);
+        assert_eq!(*error.kind(), ErrorKind::Refused);
+        assert!(error.to_string().contains("has format 2, this release reads up to 1"), "{error}");
+        assert!(!error.to_string().contains('\n'));
+    }
+
+    #[test]
+    fn another_cluster_is_refused() {
+        let header = StoreHeader { format: 1, cluster_id: vec![8; 16].into(), group: 0 };
+        assert!(store_with_header(&header).to_string().contains("belongs to cluster 0808"));
+    }
+}

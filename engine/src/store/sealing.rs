@@ -145,3 +145,58 @@ impl Place {
         Aad { format, family, key: tenant }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::crypto::ClusterId;
+    use crate::error::ErrorKind;
+    use crate::keyring::RootKey;
+    use crate::store::keys::{MetaItem, SpaceRef};
+
+    fn sealer() -> (tempfile::TempDir, Sealer) {
+        let dir = tempfile::TempDir::new().unwrap();
+        let root = RootKey::from_bytes(&[7; 32]);
+        let keyring = Keyring::create(&dir.path().join("keyring"), &root, ClusterId([9; 16])).unwrap();
+        let keys = keyring.new_tenant_keys(TenantId(1)).unwrap();
+        keyring.install_tenant_keys(&keys).unwrap();
+        (dir, Sealer::new(Arc::new(keyring), GroupId(0)))
+    }
+
+    fn keys() -> [Key; 4] {
+        let space = SpaceRef { tenant: 1, space: 1 };
+        [
+            Key::Meta(MetaItem::Applied),
+            Key::Tenant { tenant: 1 },
+            Key::Memory { space, memory: [1; 16] },
+            Key::Vector { space, embedding: 0, memory: [1; 16] },
+        ]
+    }
+
+    #[test]
+    fn rows_open_only_in_their_own_place() {
+        let (_dir, sealer) = sealer();
+        for key in keys() {
+            let value = sealer.seal_row(&key, b"plain").unwrap();
+            assert_eq!(sealer.open_row(&key, &value).unwrap(), b"plain");
+        }
+        let space = SpaceRef { tenant: 1, space: 1 };
+        let value = sealer.seal_row(&Key::Memory { space, memory: [1; 16] }, b"plain").unwrap();
+        let moved = sealer.open_row(&Key::Memory { space, memory: [2; 16] }, &value).unwrap_err();
+        assert_eq!(*moved.kind(), ErrorKind::Corruption);
+    }
+
+    #[test]
+    fn arbitrary_values_never_panic_and_never_open() {
+        let (_dir, sealer) = sealer();
+        proptest!(|(value: Vec<u8>)| {
+            for key in keys() {
+                let opened = sealer.open_row(&key, &value);
+                prop_assert!(opened.is_err() || key.kind().protection() == Protection::Plain);
+            }
+            prop_assert!(sealer.open(Place::Command, 1, &value).is_err());
+        });
+    }
+}
