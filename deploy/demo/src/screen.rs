@@ -41,7 +41,7 @@ impl Screen {
     pub fn table(&self, header: &[&str], rows: &[Vec<String>]) {
         if !self.terminal {
             for row in rows {
-                println!("{}", row.join("\t"));
+                println!("{}", row.join("\t").trim_end());
             }
             return;
         }

@@ -60,11 +60,14 @@ impl Show {
 
         show.members(&client).await?;
         show.add(&client).await?;
-        let before = show.ask(&space, "Questions, answered by meaning").await?;
+        screen.heading("Questions, answered by meaning");
+        let before = show.ask(&space, true).await?;
         show.ask_filtered(&space).await?;
         let (ledger, killed) = show.kill_the_leader(&client).await?;
-        let after = show.ask(&space, "The same questions, on the two nodes that are left").await?;
+        screen.heading("The same questions, on the two nodes that are left");
+        let after = show.ask(&space, false).await?;
         promise(before == after, || "the answers changed when the leader died".to_owned())?;
+        screen.line("the same answers with the same scores as before");
         show.count(&ledger, "Nothing that was acknowledged is lost").await?;
         show.bring_back(killed).await?;
         show.count(&ledger, "And on all three").await?;
@@ -120,9 +123,8 @@ impl Show {
         })
     }
 
-    /// Asks every question; returns the ids and scores that were found.
-    async fn ask(&self, space: &Space, heading: &str) -> Result<Vec<Vec<(String, f64)>>, Failure> {
-        self.screen.heading(heading);
+    /// Asks every question, and shows the hits where they are to be `shown`; returns their ids and scores.
+    async fn ask(&self, space: &Space, shown: bool) -> Result<Vec<Vec<(String, f64)>>, Failure> {
         let (mut rows, mut answers, mut found) = (Vec::new(), Vec::new(), 0);
         let begun = Instant::now();
         for question in &self.sample.questions {
@@ -134,10 +136,13 @@ impl Show {
             answers.push(hits.into_iter().map(|hit| (hit.memory.id, hit.score)).collect());
         }
         let seconds = begun.elapsed().as_secs_f64();
-        self.screen.table(&["question", "score", "memory", ""], &rows);
+        if shown {
+            self.screen.table(&["question", "score", "memory", ""], &rows);
+        }
         let asked = self.sample.questions.len();
         self.screen.line(&format!(
-            "{found} of {asked} questions found an expected memory among the first {HITS} (marked *), in {seconds:.2} s"
+            "{found} of {asked} questions found an expected memory among the first {HITS}{}, in {seconds:.2} s",
+            if shown { " (marked *)" } else { "" }
         ));
         promise(found >= QUESTIONS_FOUND_MIN, || format!("only {found} of {asked} questions found what they should"))?;
         Ok(answers)

@@ -9,12 +9,16 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use crate::config::{LogFormat, LogSection};
 
+/// openraft tells each of its steps at `info`. `openraft=info` in the configuration brings them back.
+const QUIETER: &str = "openraft=warn";
+
 /// Sends the process's logs to standard error as `section` says. Once a process.
 ///
 /// # Errors
 /// A subscriber is there already.
 pub fn start_logging(section: &LogSection) -> Result<(), TryInitError> {
-    let filter = EnvFilter::try_new(&section.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    // A later directive for the same target replaces an earlier one.
+    let filter = EnvFilter::try_new(format!("{QUIETER},{}", section.level)).unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
     match section.format {
         LogFormat::Text => {
