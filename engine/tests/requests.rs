@@ -187,6 +187,84 @@ fn unknown_spaces_and_tenants_are_not_found() {
 }
 
 #[test]
+fn tenants_never_see_each_other() {
+    let mut bed = bed();
+    let tenant = bed.engine.prepare_create_tenant(TenantId(2), "other").unwrap();
+    bed.apply(tenant);
+    let other = Principal::new(TenantId(2), "tester");
+    let create = v1::CreateSpaceRequest { space: Some(space("notes", 2)), ..Default::default() };
+    bed.write_as(&other, WriteRequest::CreateSpace(create)).unwrap();
+    let of = |content: &str| v1::AddMemoriesRequest {
+        space: "notes".into(),
+        memories: vec![v1::Memory { vectors: vec![vector(&[1.0, 0.0])], ..memory("same", content) }],
+        request_id: "same".into(),
+        ..Default::default()
+    };
+    bed.write(WriteRequest::AddMemories(of("mine"))).unwrap();
+    bed.write_as(&other, WriteRequest::AddMemories(of("theirs"))).unwrap();
+    for (principal, content) in [(me(), "mine"), (other.clone(), "theirs")] {
+        let hits = bed.engine.search_memories(&principal, &query("notes", &[1.0, 0.0]), &bed.at()).unwrap().hits;
+        let found: Vec<_> = hits.into_iter().map(|hit| hit.memory.unwrap().content).collect();
+        assert_eq!(found, [content]);
+    }
+    let all = v1::Selection { all: true, ..Default::default() };
+    let target = Some(Target::Selection(all));
+    bed.delete(v1::DeleteMemoriesRequest { space: "notes".into(), target, ..Default::default() }).unwrap();
+    let request = v1::CountMemoriesRequest { space: "notes".into(), ..Default::default() };
+    assert_eq!(bed.engine.count_memories(&other, &request, &bed.at()).unwrap().count, 1);
+    // A page token of one tenant means nothing to another.
+    bed.write(WriteRequest::AddMemories(v1::AddMemoriesRequest {
+        space: "notes".into(),
+        memories: vec![memory("a", ""), memory("b", "")],
+        ..Default::default()
+    }))
+    .unwrap();
+    let list = v1::ListMemoriesRequest { space: "notes".into(), page_size: 1, ..Default::default() };
+    let page_token = bed.engine.list_memories(&me(), &list, &bed.at()).unwrap().next_page_token;
+    let list = v1::ListMemoriesRequest { page_token, ..list };
+    assert!(refused(bed.engine.list_memories(&other, &list, &bed.at())).starts_with("page_token: is not a token"));
+}
+
+#[test]
+fn a_space_without_an_index_filters_and_does_not_search() {
+    let mut bed = Bed::new();
+    let mut bare = space("bare", 2);
+    let Some(v1::embedding::Kind::Dense(dense)) = &mut bare.embeddings[0].kind else { panic!() };
+    dense.set_index_kind(v1::IndexKind::None);
+    bed.create_space(bare).unwrap();
+    let one = v1::Memory { kind: "fact".into(), vectors: vec![vector(&[1.0, 0.0])], ..memory("a", "") };
+    bed.add("bare", vec![one, memory("b", "")]).unwrap();
+    assert_eq!(bed.count("bare", Some(condition("kind", Test::Eq(text("fact"))))).unwrap(), 1);
+    assert_eq!(bed.get("bare", &["a"]).unwrap().memories[0].vectors.len(), 1);
+    let error = bed.search(&query("bare", &[1.0, 0.0])).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::FailedPrecondition { reason } if reason == "NO_INDEX"), "{error}");
+}
+
+#[test]
+fn an_index_without_memory_sheds_searches_and_keeps_the_records() {
+    let mut bed = Bed::new();
+    bed.create_space(space("notes", 1024)).unwrap();
+    let options =
+        cairn_engine::Options { index_bytes_max: 64 * 1024, dir: bed.dir.path().join("small"), ..bed.options.clone() };
+    let small = cairn_engine::Engine::open(&options, std::sync::Arc::clone(&bed.keyring)).unwrap();
+    let search = query("notes", &[0.5; 1024]);
+    small.apply(&bed.log).unwrap();
+    assert!(small.search_memories(&me(), &search, &bed.at()).unwrap().hits.is_empty());
+    for n in 0..40 {
+        let one = v1::Memory { vectors: vec![vector(&[0.5; 1024])], ..memory(&format!("m{n}"), "") };
+        bed.add("notes", vec![one]).unwrap();
+    }
+    small.apply(&bed.log).unwrap();
+    for _ in 0..2 {
+        let error = small.search_memories(&me(), &search, &bed.at()).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::ResourceExhausted { .. }), "{error}");
+    }
+    let request = v1::CountMemoriesRequest { space: "notes".into(), ..Default::default() };
+    assert_eq!(small.count_memories(&me(), &request, &bed.at()).unwrap().count, 40);
+    assert_eq!(small.applied().digest, bed.engine.applied().digest);
+}
+
+#[test]
 fn a_selection_must_say_what_it_means() {
     let mut bed = bed();
     bed.add("notes", vec![memory("a", ""), memory("b", "")]).unwrap();

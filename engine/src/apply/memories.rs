@@ -83,6 +83,8 @@ impl Applier<'_> {
         self.overlay.put_message(key, old.map(|old| old.plain.as_slice()), &record);
         let change = if record.version == 1 { v1::ChangeType::Created } else { v1::ChangeType::Updated };
         self.note_change(space, change, &record);
+        // A space without an index over its vectors still has one over its attributes.
+        let vector = vector.filter(|_| space.searchable);
         self.pending.push((reference, IndexChange::Upsert { memory, record: Box::new(record), vector }));
         Ok(())
     }

@@ -189,7 +189,7 @@ impl Partitions {
             let (_, key) = Key::decode(key_bytes)?;
             let Key::Memory { memory, .. } = key else { break };
             let record: MemoryRecord = decode(&key, &view.sealer().open_row(&key, value)?)?;
-            let vector = if record.vectors.is_empty() {
+            let vector = if record.vectors.is_empty() || !space.searchable {
                 None
             } else {
                 let row_key = Key::Vector { space: space.reference, embedding: EMBEDDING_ID, memory };
