@@ -17,6 +17,7 @@
 //! | `attributes/` | the indexed values, and which memories match a filter |
 //! | `vectors.rs` | vectors by slot, and the flat search |
 //! | `codes.rs` | 8-bit codes, and the proof of how far their scores can be off |
+//! | `rotation.rs` | the rotation that makes one step size fit all vectors |
 //! | `distance/` | the inner loops for each instruction set |
 //! | `metric.rs` | cosine, inner product, Euclidean distance |
 //! | `slots.rs` | which memory is in which slot, and the ids that break ties |
@@ -35,6 +36,7 @@ mod error;
 pub mod filter;
 mod metric;
 mod partition;
+mod rotation;
 mod schema;
 mod slots;
 mod vectors;

@@ -4,7 +4,6 @@ use roaring::RoaringBitmap;
 
 use crate::attributes::{Attributes, Matches};
 use crate::budget::{MemoryBudget, Reservation};
-use crate::codes::Query;
 use crate::error::IndexError;
 use crate::filter::{FieldSource, Filter};
 use crate::metric::Metric;
@@ -214,7 +213,7 @@ impl Partition {
         if request.limit == 0 || is_empty {
             return Ok(SearchOutput { hits: Vec::new(), compared: 0, rescored: 0, strategy: Strategy::Empty });
         }
-        let query = Query::new(request.query, self.options.metric);
+        let query = self.vectors.query(request.query);
         let search = FlatSearch { query: &query, limit: request.limit, mask, certain, slots: &self.slots };
         let found = self.vectors.search(&search, accept);
         let hits = found.hits.into_iter().map(|(slot, score)| self.hit(slot, score)).collect();

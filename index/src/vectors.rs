@@ -10,13 +10,14 @@
 //! Invariant: `present` holds the slots with a vector; the residual of every other row is 0, and so are its codes and values.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use roaring::RoaringBitmap;
 
 use crate::arena::Arena;
 use crate::budget::MemoryBudget;
-use crate::codes::{Query, code_stride, encode, fill_row, vector_stride};
+use crate::codes::{Encoder, Query, code_stride, fill_row, vector_stride};
 use crate::distance::{BoundColumns, Rows, kernels};
 use crate::error::IndexError;
 use crate::metric::Metric;
@@ -34,6 +35,7 @@ pub(crate) struct VectorStore {
     dimension: usize,
     metric: Metric,
     shift: u32,
+    encoder: Arc<Encoder>,
     present: RoaringBitmap,
     codes: Arena<u8>,
     vectors: Arena<f32>,
@@ -79,6 +81,7 @@ impl VectorStore {
             dimension,
             metric,
             shift,
+            encoder: shared_encoder(dimension),
             present: RoaringBitmap::new(),
             codes: Arena::new(code_stride(dimension), shift, budget.clone()),
             vectors: Arena::new(vector_stride(dimension), shift, budget.clone()),
@@ -116,7 +119,7 @@ impl VectorStore {
     /// Keeps a checked vector in a slot for which there is room, instead of one that may be there.
     pub(crate) fn insert(&mut self, slot: u32, vector: &[f32]) {
         fill_row(vector, self.metric, self.vectors.row_mut(slot));
-        let terms = encode(self.vectors.row(slot), self.codes.row_mut(slot));
+        let terms = self.encoder.encode(self.vectors.row(slot), self.codes.row_mut(slot));
         self.scale.row_mut(slot)[0] = terms.scale;
         self.residual.row_mut(slot)[0] = terms.residual;
         self.norm.row_mut(slot)[0] = terms.norm;
@@ -140,6 +143,11 @@ impl VectorStore {
             self.squared.wipe(slot);
         }
         true
+    }
+
+    /// Makes a checked query ready.
+    pub(crate) fn query(&self, vector: &[f32]) -> Query {
+        Query::new(vector, self.metric, &self.encoder)
     }
 
     /// The slots that have a vector.
@@ -296,6 +304,18 @@ impl VectorStore {
         let terms = [self.scale.row(slot)[0], self.residual.row(slot)[0], self.norm.row(slot)[0]];
         (self.codes.row(slot).to_vec(), self.vectors.row(slot).to_vec(), terms.to_vec())
     }
+}
+
+/// The encoder of a dimension, of which all partitions share one.
+fn shared_encoder(dimension: usize) -> Arc<Encoder> {
+    static SHARED: Mutex<BTreeMap<usize, Weak<Encoder>>> = Mutex::new(BTreeMap::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = shared.entry(dimension).or_default();
+    known.upgrade().unwrap_or_else(|| {
+        let made = Arc::new(Encoder::new(dimension));
+        *known = Arc::downgrade(&made);
+        made
+    })
 }
 
 /// The values of some rows of a column; empty where the column is.

@@ -47,8 +47,13 @@ pub(crate) enum Rows<'a> {
     At(&'a [u32]),
 }
 
+/// Rows in several blocks.
+pub(crate) type EachRow<'a> = &'a [&'a [u8]];
+
 /// Reads rows of codes: `out[i]` becomes the product of the query with the i-th row, whose bytes are codes plus 128.
 type DotRows = fn(query: CodeQuery<'_>, block: &[u8], rows: Rows<'_>, out: &mut [i32]);
+/// The same for rows that lie anywhere.
+type DotEach = fn(query: CodeQuery<'_>, rows: EachRow<'_>, out: &mut [i32]);
 type Exact = fn(&[f32], &[f32]) -> f64;
 type BoundRows = fn(&BoundQuery, &BoundColumns<'_>, upper: &mut [f64], lower: &mut [f64]);
 
@@ -57,6 +62,7 @@ pub(crate) struct Kernels {
     /// The instruction set.
     pub(crate) name: &'static str,
     dot_rows: DotRows,
+    dot_each: DotEach,
     dot: Exact,
     squared_distance: Exact,
     bound_rows: BoundRows,
@@ -109,6 +115,15 @@ impl Kernels {
         (self.dot_rows)(query, block, rows, out);
     }
 
+    /// The products of a query with rows of codes that lie anywhere, each of `query.codes.len()` bytes.
+    #[inline]
+    pub(crate) fn dot_each(&self, query: CodeQuery<'_>, rows: EachRow<'_>, out: &mut [i32]) {
+        let stride = query.codes.len();
+        assert!(stride.is_multiple_of(CODE_LANES) && rows.len() == out.len(), "rows are filled up");
+        assert!(rows.iter().all(|row| row.len() == stride), "rows are as long as the query");
+        (self.dot_each)(query, rows, out);
+    }
+
     /// The inner product, in 64 bits. Both sides have the same length, a multiple of [`VECTOR_LANES`].
     pub(crate) fn dot(&self, a: &[f32], b: &[f32]) -> f64 {
         assert!(a.len() == b.len() && a.len().is_multiple_of(VECTOR_LANES), "vectors are filled up");
@@ -131,6 +146,23 @@ impl Kernels {
     ) {
         (self.bound_rows)(query, columns, upper, lower);
     }
+}
+
+/// Asks the processor to fetch memory that is read soon.
+#[inline(always)]
+pub(crate) fn prefetch<T>(values: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let lines = size_of_val(values).div_ceil(64);
+        let start = values.as_ptr().cast::<i8>();
+        for line in 0..lines {
+            // SAFETY: a prefetch reads nothing and cannot fault; the address lies within the slice.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.add(line * 64)) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
 }
 
 /// The fastest functions that this processor has.

@@ -2,12 +2,14 @@
 
 use std::arch::aarch64::*;
 
-use super::{CodeQuery, Kernels, Rows, VECTOR_LANES, scalar};
+use super::{CodeQuery, EachRow, Kernels, Rows, VECTOR_LANES, scalar};
 
 pub(super) static NEON: Kernels = Kernels {
     name: "neon",
     // SAFETY: NEON is part of the base of 64-bit ARM; so below.
     dot_rows: |query, block, rows, out| unsafe { dot_rows(query, block, rows, out) },
+    // SAFETY: as above.
+    dot_each: |query, rows, out| unsafe { dot_each(query, rows, out) },
     // SAFETY: as above.
     dot: |a, b| unsafe { dot(a, b) },
     // SAFETY: as above.
@@ -24,6 +26,13 @@ fn dot_rows(query: CodeQuery<'_>, block: &[u8], rows: Rows<'_>, out: &mut [i32])
             Rows::At(rows) => rows[position] as usize,
         };
         *out = dot_codes(query.codes, &block[row * stride..][..stride]);
+    }
+}
+
+#[target_feature(enable = "neon")]
+fn dot_each(query: CodeQuery<'_>, rows: EachRow<'_>, out: &mut [i32]) {
+    for (row, out) in rows.iter().zip(out) {
+        *out = dot_codes(query.codes, row);
     }
 }
 

@@ -1,8 +1,8 @@
 //! The definition of every result, in plain Rust.
 
-use super::{BoundColumns, BoundQuery, CODE_OFFSET, CodeQuery, Kernels, Rows, VECTOR_LANES};
+use super::{BoundColumns, BoundQuery, CODE_OFFSET, CodeQuery, EachRow, Kernels, Rows, VECTOR_LANES};
 
-pub(super) static SCALAR: Kernels = Kernels { name: "scalar", dot_rows, dot, squared_distance, bound_rows };
+pub(super) static SCALAR: Kernels = Kernels { name: "scalar", dot_rows, dot_each, dot, squared_distance, bound_rows };
 
 fn dot_rows(query: CodeQuery<'_>, block: &[u8], rows: Rows<'_>, out: &mut [i32]) {
     let stride = query.codes.len();
@@ -11,10 +11,19 @@ fn dot_rows(query: CodeQuery<'_>, block: &[u8], rows: Rows<'_>, out: &mut [i32])
             Rows::First(_) => position,
             Rows::At(rows) => rows[position] as usize,
         };
-        let codes = &block[row * stride..][..stride];
-        let sum: i32 = query.codes.iter().zip(codes).map(|(query, code)| i32::from(*query) * i32::from(*code)).sum();
-        *out = sum - CODE_OFFSET * query.sum;
+        *out = dot_codes(query, &block[row * stride..][..stride]);
     }
+}
+
+fn dot_each(query: CodeQuery<'_>, rows: EachRow<'_>, out: &mut [i32]) {
+    for (row, out) in rows.iter().zip(out) {
+        *out = dot_codes(query, row);
+    }
+}
+
+fn dot_codes(query: CodeQuery<'_>, codes: &[u8]) -> i32 {
+    let sum: i32 = query.codes.iter().zip(codes).map(|(query, code)| i32::from(*query) * i32::from(*code)).sum();
+    sum - CODE_OFFSET * query.sum
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {

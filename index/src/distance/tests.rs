@@ -56,6 +56,10 @@ proptest! {
             let mut found = vec![0; rows];
             kernels.dot_rows(query, &block, Rows::First(rows), &mut found);
             prop_assert_eq!(&found, &expected, "{}", kernels.name);
+            let each: Vec<&[u8]> = block.chunks_exact(stride).collect();
+            let mut found = vec![0; rows];
+            kernels.dot_each(query, &each, &mut found);
+            prop_assert_eq!(&found, &expected, "{}", kernels.name);
             let mut found = vec![0; picked.len()];
             kernels.dot_rows(query, &block, Rows::At(&picked), &mut found);
             let expected: Vec<i32> = picked.iter().map(|row| expected[*row as usize]).collect();

@@ -2,12 +2,16 @@
 
 use std::arch::x86_64::*;
 
-use super::{BoundColumns, BoundQuery, CODE_LANES, CODE_OFFSET, CodeQuery, Kernels, Rows, VECTOR_LANES, scalar};
+use super::{
+    BoundColumns, BoundQuery, CODE_LANES, CODE_OFFSET, CodeQuery, EachRow, Kernels, Rows, VECTOR_LANES, scalar,
+};
 
 static AVX512: Kernels = Kernels {
     name: "avx512-vnni",
     // SAFETY: this table is only handed out after the processor was found to have these instructions; so are those below.
     dot_rows: |query, block, rows, out| unsafe { dot_rows_avx512(query, block, rows, out) },
+    // SAFETY: as above.
+    dot_each: |query, rows, out| unsafe { dot_each_avx512(query, rows, out) },
     // SAFETY: as above.
     dot: |a, b| unsafe { dot_avx512(a, b) },
     // SAFETY: as above.
@@ -20,6 +24,8 @@ static AVX2: Kernels = Kernels {
     name: "avx2",
     // SAFETY: as above.
     dot_rows: |query, block, rows, out| unsafe { dot_rows_avx2(query, block, rows, out) },
+    // SAFETY: as above.
+    dot_each: |query, rows, out| unsafe { dot_each_avx2(query, rows, out) },
     // SAFETY: as above.
     dot: |a, b| unsafe { dot_avx2(a, b) },
     // SAFETY: as above.
@@ -51,57 +57,95 @@ const TOGETHER: usize = 4;
 
 /// Splits rows into groups of four, and repeats the last row to fill the last group.
 #[inline(always)]
-fn for_each_group(rows: Rows<'_>, out: &mut [i32], mut group: impl FnMut([usize; TOGETHER]) -> [i32; TOGETHER]) {
-    let row_at = |position: usize| match rows {
-        Rows::First(_) => position,
-        Rows::At(rows) => rows[position] as usize,
-    };
+fn for_each_group(
+    out: &mut [i32],
+    row: impl Fn(usize) -> *const u8,
+    mut group: impl FnMut([*const u8; TOGETHER]) -> [i32; TOGETHER],
+) {
     let last = out.len().saturating_sub(1);
     for (number, out) in out.chunks_mut(TOGETHER).enumerate() {
         let start = number * TOGETHER;
-        let products = group(std::array::from_fn(|offset| row_at((start + offset).min(last))));
+        let products = group(std::array::from_fn(|offset| row((start + offset).min(last))));
         out.copy_from_slice(&products[..out.len()]);
     }
+}
+
+/// The start of the row in a position. The caller has checked that the block holds all rows.
+#[inline(always)]
+fn row_start(block: &[u8], stride: usize, rows: Rows<'_>, position: usize) -> *const u8 {
+    let row = match rows {
+        Rows::First(_) => position,
+        Rows::At(rows) => rows[position] as usize,
+    };
+    block[row * stride..].as_ptr()
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx2")]
 fn dot_rows_avx512(query: CodeQuery<'_>, block: &[u8], rows: Rows<'_>, out: &mut [i32]) {
     let stride = query.codes.len();
+    // SAFETY: `Kernels::dot_rows` has checked that each row lies within the block.
+    for_each_group(out, |at| row_start(block, stride, rows, at), |group| unsafe { dot_four_avx512(query, group) });
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx2")]
+fn dot_each_avx512(query: CodeQuery<'_>, rows: EachRow<'_>, out: &mut [i32]) {
+    // SAFETY: `Kernels::dot_each` has checked that each row is as long as the query.
+    for_each_group(out, |at| rows[at].as_ptr(), |group| unsafe { dot_four_avx512(query, group) });
+}
+
+/// # Safety
+///
+/// Each row must have as many bytes as the query has codes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx2")]
+unsafe fn dot_four_avx512(query: CodeQuery<'_>, rows: [*const u8; TOGETHER]) -> [i32; TOGETHER] {
     let shift = CODE_OFFSET * query.sum;
-    for_each_group(rows, out, |group| {
-        let mut sums = [_mm512_setzero_si512(); TOGETHER];
-        for start in (0..stride).step_by(CODE_LANES) {
-            // SAFETY: `start + 64 <= stride`, which is the query's length.
-            let query = unsafe { _mm512_loadu_si512(query.codes.as_ptr().add(start).cast()) };
-            for (sum, row) in sums.iter_mut().zip(group) {
-                // SAFETY: the caller checked that the block holds the whole row.
-                let codes = unsafe { _mm512_loadu_si512(block.as_ptr().add(row * stride + start).cast()) };
-                *sum = _mm512_dpbusd_epi32(*sum, codes, query);
+    let mut sums = [_mm512_setzero_si512(); TOGETHER];
+    for start in (0..query.codes.len()).step_by(CODE_LANES) {
+        // SAFETY: `start + 64` is at most the query's length, and so the row's.
+        unsafe {
+            let query = _mm512_loadu_si512(query.codes.as_ptr().add(start).cast());
+            for (sum, row) in sums.iter_mut().zip(rows) {
+                *sum = _mm512_dpbusd_epi32(*sum, _mm512_loadu_si512(row.add(start).cast()), query);
             }
         }
-        let halves = sums.map(|sum| _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum)));
-        fold(halves).map(|sum| sum - shift)
-    });
+    }
+    let halves = sums.map(|sum| _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum)));
+    fold(halves).map(|sum| sum - shift)
 }
 
 #[target_feature(enable = "avx2")]
 fn dot_rows_avx2(query: CodeQuery<'_>, block: &[u8], rows: Rows<'_>, out: &mut [i32]) {
     let stride = query.codes.len();
+    // SAFETY: `Kernels::dot_rows` has checked that each row lies within the block.
+    for_each_group(out, |at| row_start(block, stride, rows, at), |group| unsafe { dot_four_avx2(query, group) });
+}
+
+#[target_feature(enable = "avx2")]
+fn dot_each_avx2(query: CodeQuery<'_>, rows: EachRow<'_>, out: &mut [i32]) {
+    // SAFETY: `Kernels::dot_each` has checked that each row is as long as the query.
+    for_each_group(out, |at| rows[at].as_ptr(), |group| unsafe { dot_four_avx2(query, group) });
+}
+
+/// # Safety
+///
+/// Each row must have as many bytes as the query has codes.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn dot_four_avx2(query: CodeQuery<'_>, rows: [*const u8; TOGETHER]) -> [i32; TOGETHER] {
     let shift = CODE_OFFSET * query.sum;
-    for_each_group(rows, out, |group| {
-        let mut sums = [_mm256_setzero_si256(); TOGETHER];
-        for start in (0..stride).step_by(16) {
-            // SAFETY: `start + 16 <= stride`, which is the query's length.
-            let query = unsafe { _mm_loadu_si128(query.codes.as_ptr().add(start).cast()) };
-            let query = _mm256_cvtepi8_epi16(query);
-            for (sum, row) in sums.iter_mut().zip(group) {
-                // SAFETY: the caller checked that the block holds the whole row.
-                let codes = unsafe { _mm_loadu_si128(block.as_ptr().add(row * stride + start).cast()) };
-                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(query, _mm256_cvtepu8_epi16(codes)));
+    let mut sums = [_mm256_setzero_si256(); TOGETHER];
+    for start in (0..query.codes.len()).step_by(16) {
+        // SAFETY: `start + 16` is at most the query's length, and so the row's.
+        unsafe {
+            let query = _mm256_cvtepi8_epi16(_mm_loadu_si128(query.codes.as_ptr().add(start).cast()));
+            for (sum, row) in sums.iter_mut().zip(rows) {
+                let codes = _mm256_cvtepu8_epi16(_mm_loadu_si128(row.add(start).cast()));
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(query, codes));
             }
         }
-        fold(sums).map(|sum| sum - shift)
-    });
+    }
+    fold(sums).map(|sum| sum - shift)
 }
 
 /// The sums of the eight lanes of each of four registers.
