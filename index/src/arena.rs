@@ -22,6 +22,8 @@ use crate::error::IndexError;
 
 /// Alignment of every chunk in bytes: a cache line, and the widest vector register.
 pub(crate) const ALIGNMENT: usize = 64;
+/// From this size on, memory is asked for in huge pages, since searches jump about in it.
+const HUGE_PAGE: usize = 2 << 20;
 
 /// Numbers for which every pattern of bits is a value, and zero bytes are one.
 ///
@@ -35,6 +37,8 @@ unsafe impl Plain for u8 {}
 unsafe impl Plain for f32 {}
 // SAFETY: as above.
 unsafe impl Plain for f64 {}
+// SAFETY: as above.
+unsafe impl Plain for u32 {}
 
 /// A zeroed, aligned piece of memory. Its length in bytes is a multiple of [`ALIGNMENT`] and not 0.
 struct Block {
@@ -52,11 +56,10 @@ impl Block {
     fn new(bytes: usize, budget: &MemoryBudget) -> Result<Self, IndexError> {
         let bytes = bytes.max(1).next_multiple_of(ALIGNMENT);
         let too_large = || IndexError::OutOfMemory(bytes as u64);
-        let layout = Layout::from_size_align(bytes, ALIGNMENT).map_err(|_| too_large())?;
+        let alignment = if bytes >= HUGE_PAGE { HUGE_PAGE } else { ALIGNMENT };
+        let layout = Layout::from_size_align(bytes, alignment).map_err(|_| too_large())?;
         let reservation = budget.take(bytes as u64)?;
-        // SAFETY: the layout's size is at least 64.
-        let pointer = unsafe { alloc_zeroed(layout) };
-        let pointer = NonNull::new(pointer).ok_or_else(too_large)?;
+        let pointer = NonNull::new(allocate(layout)).ok_or_else(too_large)?;
         Ok(Self { pointer, layout, _reservation: reservation })
     }
 
@@ -69,6 +72,24 @@ impl Block {
         // SAFETY: as in `as_slice`; `self` is borrowed alone.
         unsafe { std::slice::from_raw_parts_mut(self.pointer.cast().as_ptr(), self.layout.size() / size_of::<T>()) }
     }
+}
+
+/// Zeroed memory; null where there is none. The layout's size must not be 0.
+fn allocate(layout: Layout) -> *mut u8 {
+    #[cfg(target_os = "linux")]
+    if layout.align() == HUGE_PAGE {
+        // SAFETY: the size is not 0; the advice covers memory just allocated, changes no content, and may be refused.
+        unsafe {
+            let pointer = std::alloc::alloc(layout);
+            if !pointer.is_null() {
+                libc::madvise(pointer.cast(), layout.size(), libc::MADV_HUGEPAGE);
+                pointer.write_bytes(0, layout.size());
+            }
+            return pointer;
+        }
+    }
+    // SAFETY: the size is not 0.
+    unsafe { alloc_zeroed(layout) }
 }
 
 impl Drop for Block {

@@ -11,6 +11,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use roaring::RoaringBitmap;
@@ -25,9 +26,12 @@ use crate::slots::{MemoryId, Slots};
 
 /// The largest dimension.
 pub(crate) const MAX_DIMENSION: usize = 4096;
-/// A chunk's vectors take about this many bytes, so that adding one is far below a millisecond.
-const CHUNK_BYTES: usize = 768 * 1024;
-/// Where at least one in so many rows of a chunk is wanted, all are read in order.
+/// A chunk's codes, and a chunk's vectors, take up to this many bytes: some huge pages, and still added within a millisecond.
+const CODE_CHUNK_BYTES: usize = 8 << 20;
+const VECTOR_CHUNK_BYTES: usize = 4 << 20;
+/// A scan takes this many rows at a time, so that what it computes of them stays in the nearest cache.
+const SCAN_SHIFT: u32 = 9;
+/// Where at least one in so many rows is wanted, all are read in order.
 const DENSE_SHARE: usize = 6;
 
 /// The vectors of a partition, by slot.
@@ -75,8 +79,8 @@ impl VectorStore {
         if !(1..=MAX_DIMENSION).contains(&dimension) {
             return Err(IndexError::UnsupportedDimension(dimension));
         }
-        let rows = CHUNK_BYTES / (vector_stride(dimension) * size_of::<f32>());
-        let shift = rows.clamp(64, 1024).ilog2();
+        let shift = (CODE_CHUNK_BYTES / code_stride(dimension)).clamp(64, 1 << 14).ilog2();
+        let vector_shift = (VECTOR_CHUNK_BYTES / (vector_stride(dimension) * size_of::<f32>())).min(1 << 14).ilog2();
         Ok(Self {
             dimension,
             metric,
@@ -84,7 +88,7 @@ impl VectorStore {
             encoder: shared_encoder(dimension),
             present: RoaringBitmap::new(),
             codes: Arena::new(code_stride(dimension), shift, budget.clone()),
-            vectors: Arena::new(vector_stride(dimension), shift, budget.clone()),
+            vectors: Arena::new(vector_stride(dimension), vector_shift, budget.clone()),
             scale: Arena::new(1, shift, budget.clone()),
             residual: Arena::new(1, shift, budget.clone()),
             norm: Arena::new(1, shift, budget.clone()),
@@ -179,7 +183,7 @@ impl VectorStore {
         Found { hits, compared, rescored }
     }
 
-    /// How many rows of a chunk have room in every arena.
+    /// How many rows of a chunk have room in every arena that scans read.
     fn rows_in(&self, chunk: usize) -> usize {
         let columns = [&self.scale, &self.residual, &self.norm].map(|column| column.rows_in(chunk));
         let squared = if self.metric == Metric::L2 { self.squared.rows_in(chunk) } else { usize::MAX };
@@ -187,51 +191,58 @@ impl VectorStore {
     }
 
     fn scan_all(&self, query: &Query, candidates: &mut Candidates<'_>) {
-        let mut scan = Scan::new(1 << self.shift);
+        let mut scan = Scan::default();
         for chunk in 0..self.codes.chunks() {
             let rows = self.rows_in(chunk);
-            let first = (chunk as u32) << self.shift;
-            self.bound_first(query, chunk, rows, &mut scan);
-            for row in 0..rows {
-                candidates.offer(first + row as u32, scan.upper[row], scan.lower[row]);
+            for start in (0..rows).step_by(1 << SCAN_SHIFT) {
+                let end = rows.min(start + (1 << SCAN_SHIFT));
+                let first = ((chunk as u32) << self.shift) + start as u32;
+                self.bound_range(query, chunk, start..end, &mut scan);
+                for (slot, (upper, lower)) in (first..).zip(scan.upper.iter().zip(&scan.lower)).take(end - start) {
+                    candidates.offer(slot, *upper, *lower);
+                }
             }
         }
     }
 
     fn scan_mask(&self, query: &Query, mask: &RoaringBitmap, candidates: &mut Candidates<'_>) {
-        let chunk_rows = 1usize << self.shift;
-        let mut scan = Scan::new(chunk_rows);
-        let mut wanted: Vec<u32> = Vec::with_capacity(chunk_rows);
+        let shift = SCAN_SHIFT.min(self.shift);
+        let mut scan = Scan::default();
+        let mut wanted: Vec<u32> = Vec::with_capacity(1 << shift);
         let mut slots = mask.iter().peekable();
-        while let Some(first) = slots.peek().copied() {
-            let chunk = (first >> self.shift) as usize;
+        while let Some(part) = slots.peek().map(|first| first >> shift) {
+            let chunk = (part >> (self.shift - shift)) as usize;
             let rows = self.rows_in(chunk);
             wanted.clear();
-            while let Some(slot) = slots.next_if(|slot| (slot >> self.shift) as usize == chunk) {
-                let row = slot & (chunk_rows as u32 - 1);
+            while let Some(slot) = slots.next_if(|slot| slot >> shift == part) {
+                let row = slot & ((1 << self.shift) - 1);
                 if (row as usize) < rows {
                     wanted.push(row);
                 }
             }
-            self.scan_rows(query, chunk, rows, &wanted, &mut scan, candidates);
+            let start = ((part << shift) & ((1 << self.shift) - 1)) as usize;
+            let range = start..rows.min(start + (1 << shift));
+            self.scan_rows(query, chunk, range, &wanted, &mut scan, candidates);
         }
     }
 
-    /// Bounds the wanted rows of a chunk, by reading all of them in order where most are wanted.
+    /// Bounds the wanted rows within a range of a chunk's, by reading all of them in order where many are wanted.
     fn scan_rows(
         &self,
         query: &Query,
         chunk: usize,
-        rows: usize,
+        range: Range<usize>,
         wanted: &[u32],
         scan: &mut Scan,
         candidates: &mut Candidates<'_>,
     ) {
         let first = (chunk as u32) << self.shift;
-        if wanted.len() * DENSE_SHARE >= rows {
-            self.bound_first(query, chunk, rows, scan);
+        if wanted.len() * DENSE_SHARE >= range.len() && !wanted.is_empty() {
+            let start = range.start;
+            self.bound_range(query, chunk, range, scan);
             for row in wanted {
-                candidates.offer(first + row, scan.upper[*row as usize], scan.lower[*row as usize]);
+                let position = *row as usize - start;
+                candidates.offer(first + row, scan.upper[position], scan.lower[position]);
             }
         } else {
             self.bound_at(query, chunk, wanted, scan);
@@ -241,25 +252,28 @@ impl VectorStore {
         }
     }
 
-    fn bound_first(&self, query: &Query, chunk: usize, rows: usize, scan: &mut Scan) {
-        let products = &mut scan.products[..rows];
-        kernels().dot_rows(query.codes(), self.codes.chunk(chunk), Rows::First(rows), products);
+    fn bound_range(&self, query: &Query, chunk: usize, range: Range<usize>, scan: &mut Scan) {
+        let count = range.len();
+        scan.resize(count);
+        let codes = &self.codes.chunk(chunk)[range.start * code_stride(self.dimension)..];
+        kernels().dot_rows(query.codes(), codes, Rows::First(count), &mut scan.products);
+        let squared = self.squared.chunk(chunk);
         let columns = BoundColumns {
-            products,
-            scale: self.scale.chunk(chunk),
-            residual: self.residual.chunk(chunk),
-            norm: self.norm.chunk(chunk),
-            squared: self.squared.chunk(chunk),
+            products: &scan.products,
+            scale: &self.scale.chunk(chunk)[range.clone()],
+            residual: &self.residual.chunk(chunk)[range.clone()],
+            norm: &self.norm.chunk(chunk)[range.clone()],
+            squared: if squared.is_empty() { squared } else { &squared[range] },
         };
         kernels().bound_rows(&query.bounds, &columns, &mut scan.upper, &mut scan.lower);
     }
 
     fn bound_at(&self, query: &Query, chunk: usize, wanted: &[u32], scan: &mut Scan) {
-        let products = &mut scan.products[..wanted.len()];
-        kernels().dot_rows(query.codes(), self.codes.chunk(chunk), Rows::At(wanted), products);
+        scan.resize(wanted.len());
+        kernels().dot_rows(query.codes(), self.codes.chunk(chunk), Rows::At(wanted), &mut scan.products);
         let picked = &mut scan.picked;
         let columns = BoundColumns {
-            products,
+            products: &scan.products,
             scale: pick(self.scale.chunk(chunk), wanted, &mut picked.scale),
             residual: pick(self.residual.chunk(chunk), wanted, &mut picked.residual),
             norm: pick(self.norm.chunk(chunk), wanted, &mut picked.norm),
@@ -327,7 +341,8 @@ fn pick<'a, T: Copy>(column: &[T], wanted: &[u32], into: &'a mut Vec<T>) -> &'a 
     into
 }
 
-/// Room for the intermediate results of one chunk.
+/// Room for the intermediate results of the rows that are scanned together.
+#[derive(Default)]
 struct Scan {
     products: Vec<i32>,
     upper: Vec<f64>,
@@ -344,8 +359,10 @@ struct Picked {
 }
 
 impl Scan {
-    fn new(rows: usize) -> Self {
-        Self { products: vec![0; rows], upper: vec![0.0; rows], lower: vec![0.0; rows], picked: Picked::default() }
+    fn resize(&mut self, rows: usize) {
+        self.products.resize(rows, 0);
+        self.upper.resize(rows, 0.0);
+        self.lower.resize(rows, 0.0);
     }
 }
 
