@@ -55,9 +55,11 @@ impl Cairn {
             schema: Schema::default(),
             budget: MemoryBudget::unlimited(),
         })?;
+        partition.enable_graph();
         for row in 0..base.rows() {
             partition.upsert(key(row), row.to_string().as_bytes(), &(), Some(base.row(row)))?;
         }
+        while partition.maintain(1000) > 0 {}
         Ok(Self { partition })
     }
 }
@@ -81,7 +83,7 @@ impl System for Cairn {
     }
 
     fn settings(&self) -> Vec<Setting> {
-        vec![Setting::Effort(0), Setting::Exact]
+        [0, 16, 24, 32, 48, 64, 96, 128, 192].map(Setting::Effort).into_iter().chain([Setting::Exact]).collect()
     }
 
     fn build_threads(&self) -> usize {

@@ -140,6 +140,11 @@ impl Query {
         Self { vector: row, codes, sum, bounds }
     }
 
+    /// The value of one step of the codes.
+    pub(crate) fn scale(&self) -> f32 {
+        self.bounds.scale as f32
+    }
+
     /// The query's codes, for the kernels.
     pub(crate) fn codes(&self) -> CodeQuery<'_> {
         CodeQuery { codes: &self.codes, sum: self.sum }

@@ -6,7 +6,7 @@
 //! ```text
 //!   engine ──upsert/remove──▶ Partition ──▶ slots       memory key and id of each slot, slot reuse
 //!          ──matches────────▶           ──▶ attributes  bitmaps and sorted columns per field
-//!          ──search─────────▶           ──▶ vectors     int8 codes and exact f32, searched flat
+//!          ──search─────────▶           ──▶ vectors     int8 codes and exact f32, searched flat or over a graph
 //! ```
 //!
 //! | file | holds |
@@ -15,7 +15,9 @@
 //! | `filter/` | the filter tree, its plain definition on one document, and the checks of a filter before use |
 //! | `schema.rs` | which fields are indexed, and as what |
 //! | `attributes/` | the indexed values, and which memories match a filter |
+//! | `tiers.rs` | when a partition's vectors are searched flat, and when over a graph |
 //! | `vectors.rs` | vectors by slot, and the flat search |
+//! | `graph/` | the graph over the vectors of a large partition |
 //! | `codes.rs` | 8-bit codes, and the proof of how far their scores can be off |
 //! | `rotation.rs` | the rotation that makes one step size fit all vectors |
 //! | `distance/` | the inner loops for each instruction set |
@@ -34,11 +36,13 @@ mod codes;
 mod distance;
 mod error;
 pub mod filter;
+mod graph;
 mod metric;
 mod partition;
 mod rotation;
 mod schema;
 mod slots;
+mod tiers;
 mod vectors;
 
 /// The instruction set that this processor's inner loops use, such as `avx512-vnni` or `scalar`.

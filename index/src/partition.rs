@@ -9,7 +9,8 @@ use crate::filter::{FieldSource, Filter};
 use crate::metric::Metric;
 use crate::schema::Schema;
 use crate::slots::{MemoryKey, Place, Slots};
-use crate::vectors::{FlatSearch, VectorStore};
+use crate::tiers::{Thresholds, Tiers, Way};
+use crate::vectors::FlatSearch;
 
 /// What a partition is made for.
 #[derive(Debug, Clone)]
@@ -104,7 +105,7 @@ pub struct Partition {
     options: PartitionOptions,
     slots: Slots,
     attributes: Attributes,
-    vectors: VectorStore,
+    vectors: Tiers,
     /// What slots and attributes hold of the budget; the vectors' arenas count for themselves.
     reservation: Reservation,
 }
@@ -112,7 +113,7 @@ pub struct Partition {
 impl Partition {
     /// An empty partition. Fails for a dimension outside of 1..=4096.
     pub fn new(options: PartitionOptions) -> Result<Self, IndexError> {
-        let vectors = VectorStore::new(options.dimension, options.metric, &options.budget)?;
+        let vectors = Tiers::new(options.dimension, options.metric, &options.budget)?;
         Ok(Self {
             slots: Slots::default(),
             attributes: Attributes::new(options.schema.clone()),
@@ -120,6 +121,12 @@ impl Partition {
             reservation: options.budget.empty(),
             options,
         })
+    }
+
+    /// Lets the partition keep a graph over its vectors once there are many. Without this, every search is flat and exact.
+    /// To be called while it is empty.
+    pub fn enable_graph(&mut self) {
+        self.vectors.set_thresholds(Thresholds::MEASURED);
     }
 
     /// What the partition was made for.
@@ -176,7 +183,7 @@ impl Partition {
     /// Whether [`Self::upsert`] and [`Self::search`] would take this vector: its dimension, that all values are finite, and
     /// under cosine that it is not zero.
     pub fn check_vector(&self, vector: &[f32]) -> Result<(), IndexError> {
-        self.vectors.check(vector)
+        self.vectors.store().check(vector)
     }
 
     /// The memories that match. The filter must have passed [`Filter::check`] with the partition's schema.
@@ -184,7 +191,8 @@ impl Partition {
         self.attributes.matches(filter)
     }
 
-    /// The nearest memories among the matches, exactly min(limit, matches with a vector) of them. Where the matches are not
+    /// The nearest memories among the matches, min(limit, matches with a vector) of them; in a large partition, unless
+    /// `exact` is asked for, some of the nearest may be missed in favour of others that are nearly as near. Where the matches are not
     /// exact, their records must be tested too: use [`Self::search_checked`].
     pub fn search(&self, request: &SearchRequest<'_>) -> Result<SearchOutput, IndexError> {
         self.search_with(request, None, &mut |_| true)
@@ -209,15 +217,22 @@ impl Partition {
     ) -> Result<SearchOutput, IndexError> {
         self.check_vector(request.query)?;
         let mask = request.matches.map(|matches| &matches.bitmap);
-        let is_empty = self.vectors.present().is_empty() || mask.is_some_and(RoaringBitmap::is_empty);
+        let is_empty = self.vectors.store().present().is_empty() || mask.is_some_and(RoaringBitmap::is_empty);
         if request.limit == 0 || is_empty {
             return Ok(SearchOutput { hits: Vec::new(), compared: 0, rescored: 0, strategy: Strategy::Empty });
         }
-        let query = self.vectors.query(request.query);
+        let query = self.vectors.store().query(request.query);
         let search = FlatSearch { query: &query, limit: request.limit, mask, certain, slots: &self.slots };
-        let found = self.vectors.search(&search, accept);
+        let how = (request.params.exact, request.params.effort as usize);
+        let searched = self.vectors.search(&search, how, accept);
+        let found = searched.found;
         let hits = found.hits.into_iter().map(|(slot, score)| self.hit(slot, score)).collect();
-        Ok(SearchOutput { hits, compared: found.compared, rescored: found.rescored, strategy: Strategy::Flat })
+        let strategy = match searched.way {
+            Way::Flat => Strategy::Flat,
+            Way::Graph => Strategy::Graph,
+            Way::FilteredGraph => Strategy::FilteredGraph,
+        };
+        Ok(SearchOutput { hits, compared: found.compared, rescored: found.rescored, strategy })
     }
 
     fn hit(&self, slot: u32, score: f64) -> Hit {
@@ -252,7 +267,7 @@ impl Partition {
 
     /// How many memories have a vector.
     pub fn vectors(&self) -> u64 {
-        self.vectors.present().len()
+        self.vectors.store().present().len()
     }
 
     /// Bytes of memory that the partition holds: arenas exactly, slots and attributes estimated.
@@ -260,15 +275,39 @@ impl Partition {
         size_of::<Self>() as u64 + self.reservation.bytes() + self.vectors.bytes()
     }
 
+    /// Links up to so many vectors into the graph of a large partition, each in about a tenth of a millisecond. Returns how
+    /// many still wait. They are found meanwhile, by comparing with each of them, so this only makes searches faster; writes
+    /// do it too where too many wait. Call it between writes, in steps that keep the write lock short.
+    pub fn maintain(&mut self, steps: usize) -> u64 {
+        self.vectors.maintain(steps)
+    }
+
+    /// How many vectors wait to be linked into the graph.
+    pub fn waiting(&self) -> u64 {
+        self.vectors.waiting()
+    }
+
+    /// How many vectors searches over the graph cannot reach: always 0, and a fault where it is not. Looks at every edge.
+    pub fn unreachable(&self) -> usize {
+        self.vectors.unreachable()
+    }
+
     fn settle(&mut self) {
         self.reservation.settle(self.slots.bytes() + self.attributes.bytes());
     }
 
     #[cfg(test)]
+    pub(crate) fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.vectors.set_thresholds(thresholds);
+    }
+
+    #[cfg(test)]
     pub(crate) fn memory_of(&self, slot: u32) -> (Vec<u8>, Vec<f32>, Vec<f32>) {
-        self.vectors.memory_of(slot)
+        self.vectors.store().memory_of(slot)
     }
 }
 
+#[cfg(test)]
+mod graph_tests;
 #[cfg(test)]
 mod tests;

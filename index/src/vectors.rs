@@ -19,7 +19,7 @@ use roaring::RoaringBitmap;
 use crate::arena::Arena;
 use crate::budget::MemoryBudget;
 use crate::codes::{Encoder, Query, code_stride, fill_row, vector_stride};
-use crate::distance::{BoundColumns, Rows, kernels};
+use crate::distance::{BoundColumns, Rows, kernels, prefetch};
 use crate::error::IndexError;
 use crate::metric::Metric;
 use crate::slots::{MemoryId, Slots};
@@ -51,6 +51,7 @@ pub(crate) struct VectorStore {
 }
 
 /// What a flat search is asked for.
+#[derive(Clone, Copy)]
 pub(crate) struct FlatSearch<'a> {
     pub(crate) query: &'a Query,
     /// At least 1.
@@ -282,6 +283,23 @@ impl VectorStore {
         kernels().bound_rows(&query.bounds, &columns, &mut scan.upper, &mut scan.lower);
     }
 
+    /// Scores some slots that have vectors exactly, and takes the best as hits.
+    pub(crate) fn score_all(&self, search: &FlatSearch<'_>, slots: &[u32]) -> Found {
+        for slot in slots {
+            prefetch(self.vectors.row(*slot));
+        }
+        let exact = slots.iter().map(|slot| Exact {
+            score: self.metric.score(&search.query.vector, self.vectors.row(*slot)),
+            id: search.slots.id_of(*slot),
+            slot: *slot,
+        });
+        let mut scored: Vec<Exact<'_>> = exact.collect();
+        scored.sort_unstable_by(|a, b| b.cmp(a));
+        scored.truncate(search.limit);
+        let hits = scored.into_iter().map(|hit| (hit.slot, hit.score)).collect();
+        Found { hits, compared: 0, rescored: slots.len() as u64 }
+    }
+
     /// Scores candidates exactly, best bound first, and takes a hit once no bound is above its score. So hits come out in
     /// their final order, and neither a vector is read nor a record asked for that could not be among them.
     fn rescore(
@@ -311,6 +329,32 @@ impl VectorStore {
             }
         }
         (hits, rescored)
+    }
+
+    /// The codes of a slot with a vector.
+    #[inline]
+    pub(crate) fn codes_of(&self, slot: u32) -> &[u8] {
+        self.codes.row(slot)
+    }
+
+    /// The scale of a slot's codes.
+    #[inline]
+    pub(crate) fn scale_of(&self, slot: u32) -> f32 {
+        self.scale.row(slot)[0]
+    }
+
+    /// The squared length of a slot's vector, as far as the graph needs it.
+    #[inline]
+    pub(crate) fn squared_of(&self, slot: u32) -> f32 {
+        match self.metric {
+            Metric::Cosine => 1.0,
+            Metric::Dot => (self.scale_of(slot) * self.norm.row(slot)[0]).powi(2),
+            Metric::L2 => self.squared.row(slot)[0] as f32,
+        }
+    }
+
+    pub(crate) fn metric(&self) -> Metric {
+        self.metric
     }
 
     #[cfg(test)]
@@ -420,10 +464,10 @@ struct Bounded {
 struct Lowest(f64);
 
 /// A candidate with its exact score; the highest, and among equals the first id, is on top of a heap.
-struct Exact<'a> {
-    score: f64,
-    id: &'a MemoryId,
-    slot: u32,
+pub(crate) struct Exact<'a> {
+    pub(crate) score: f64,
+    pub(crate) id: &'a MemoryId,
+    pub(crate) slot: u32,
 }
 
 impl Ord for Bounded {

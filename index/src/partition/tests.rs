@@ -10,7 +10,7 @@ use crate::distance::{CODE_OFFSET, VECTOR_LANES};
 use crate::filter::{Condition, Field, Scalar, Test};
 use crate::schema::FieldType;
 
-fn key(number: u32) -> MemoryKey {
+pub(super) fn key(number: u32) -> MemoryKey {
     let mut key = [0; 16];
     key[..4].copy_from_slice(&number.wrapping_mul(0x9e37_79b9).to_le_bytes());
     key[8..12].copy_from_slice(&number.to_le_bytes());
@@ -18,7 +18,7 @@ fn key(number: u32) -> MemoryKey {
 }
 
 /// Ids whose order is not that of numbers or slots.
-fn id(number: u32) -> Vec<u8> {
+pub(super) fn id(number: u32) -> Vec<u8> {
     format!("{:02}-{number}", number * 37 % 50).into_bytes()
 }
 
@@ -27,11 +27,11 @@ fn options(dimension: usize, metric: Metric) -> PartitionOptions {
     PartitionOptions { dimension, metric, schema, budget: MemoryBudget::unlimited() }
 }
 
-fn partition(dimension: usize, metric: Metric) -> Partition {
+pub(super) fn partition(dimension: usize, metric: Metric) -> Partition {
     Partition::new(options(dimension, metric)).unwrap()
 }
 
-fn request(query: &[f32], limit: usize) -> SearchRequest<'_> {
+pub(super) fn request(query: &[f32], limit: usize) -> SearchRequest<'_> {
     SearchRequest { query, limit, matches: None, params: SearchParams::default() }
 }
 
@@ -39,20 +39,20 @@ fn fields(color: &str) -> Vec<(Field, Vec<Scalar>)> {
     vec![(Field::Metadata("color".into()), vec![Scalar::String(color.into())])]
 }
 
-fn color_is(color: &str) -> Filter {
+pub(super) fn color_is(color: &str) -> Filter {
     let test = Test::Eq(Scalar::String(color.into()));
     Filter::Where(Condition { field: Field::Metadata("color".into()), test })
 }
 
 /// What a partition should hold: by number, a color and perhaps a vector.
 #[derive(Debug, Clone)]
-struct Known {
-    color: &'static str,
-    vector: Option<Vec<f32>>,
+pub(super) struct Known {
+    pub(super) color: &'static str,
+    pub(super) vector: Option<Vec<f32>>,
 }
 
 /// The definition of a search: all scores, in order of score and then id.
-fn brute_force(
+pub(super) fn brute_force(
     model: &BTreeMap<u32, Known>,
     metric: Metric,
     query: &[f32],
@@ -72,24 +72,24 @@ fn brute_force(
     scores
 }
 
-fn number_of(key: MemoryKey) -> u32 {
+pub(super) fn number_of(key: MemoryKey) -> u32 {
     u32::from_le_bytes([key.0[8], key.0[9], key.0[10], key.0[11]])
 }
 
-fn scores_and_ids(output: &SearchOutput) -> Vec<(f64, Vec<u8>)> {
+pub(super) fn scores_and_ids(output: &SearchOutput) -> Vec<(f64, Vec<u8>)> {
     output.hits.iter().map(|hit| (hit.score, id(number_of(hit.key)))).collect()
 }
 
-const COLORS: [&str; 3] = ["red", "green", "blue"];
+pub(super) const COLORS: [&str; 3] = ["red", "green", "blue"];
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Upsert(u32, Known),
     Remove(u32),
 }
 
 /// Few distinct values, so that ties are common; some vectors are far larger than others.
-fn vector(dimension: usize) -> BoxedStrategy<Vec<f32>> {
+pub(super) fn vector(dimension: usize) -> BoxedStrategy<Vec<f32>> {
     let coarse = (-2i8..3).prop_map(f32::from);
     let near = proptest::collection::vec(prop_oneof![coarse, -1.0f32..1.0], dimension);
     let coarse_only = proptest::collection::vec((-1i8..2).prop_map(f32::from), dimension);
@@ -101,7 +101,7 @@ fn vector(dimension: usize) -> BoxedStrategy<Vec<f32>> {
     any.prop_filter("not zero", |vector| vector.iter().any(|value| *value != 0.0)).boxed()
 }
 
-fn steps(dimension: usize, count: usize) -> impl Values<Value = Vec<Step>> {
+pub(super) fn steps(dimension: usize, count: usize) -> impl Values<Value = Vec<Step>> {
     let known = (proptest::sample::select(&COLORS[..]), proptest::option::weighted(0.9, vector(dimension)))
         .prop_map(|(color, vector)| Known { color, vector });
     let step = prop_oneof![
@@ -111,7 +111,7 @@ fn steps(dimension: usize, count: usize) -> impl Values<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..count)
 }
 
-fn run(partition: &mut Partition, model: &mut BTreeMap<u32, Known>, steps: Vec<Step>) {
+pub(super) fn run(partition: &mut Partition, model: &mut BTreeMap<u32, Known>, steps: Vec<Step>) {
     for step in steps {
         match step {
             Step::Upsert(number, known) => {
@@ -129,7 +129,7 @@ fn run(partition: &mut Partition, model: &mut BTreeMap<u32, Known>, steps: Vec<S
     }
 }
 
-fn metric() -> impl Values<Value = Metric> {
+pub(super) fn metric() -> impl Values<Value = Metric> {
     proptest::sample::select(&[Metric::Cosine, Metric::Dot, Metric::L2][..])
 }
 

@@ -1,0 +1,187 @@
+//! Adding a node: its neighbours are picked among the nearest nodes such that none is much nearer to another one picked than
+//! to the node itself; then each of them takes the node into its own row.
+
+use super::walk::{Admitted, Scratch, Target, signed, sum};
+use super::{DEGREE_MAX, Graph, IS_ROOT, NO_NODE, distance};
+use crate::distance::{CodeQuery, kernels};
+use crate::vectors::VectorStore;
+
+/// How many nodes the walk for a new node keeps.
+const LINK_WIDTH: usize = 96;
+/// How many neighbours a new node gets.
+const LINK_DEGREE: usize = 32;
+/// How many it gets at least, where all candidates lie in few directions.
+const LINK_DEGREE_MIN: usize = 16;
+/// How many neighbours are left in a row that was full.
+const PRUNED_DEGREE: usize = 36;
+/// A candidate is left out if one that was picked is nearer to it than this part of its own squared distance.
+const OCCLUSION: f32 = 1.0 / 1.32;
+/// A node that has so many children gets no more if another one can have them.
+const CHILDREN_MAX: usize = DEGREE_MAX / 2;
+
+/// A candidate for a row, with its squared distance from the row's node.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Candidate {
+    pub(super) distance: f32,
+    pub(super) slot: u32,
+}
+
+impl Graph {
+    /// Adds a node for a slot that has a vector and no node, and for which there is room.
+    pub(crate) fn link(&mut self, store: &VectorStore, slot: u32) {
+        if self.root.is_none() {
+            self.set_node(slot, IS_ROOT);
+            self.set_neighbours(slot, &[]);
+            self.entries.offer(slot, 1, store);
+            return;
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut codes = std::mem::take(&mut scratch.codes);
+        signed(store.codes_of(slot), &mut codes);
+        let target = Target::of_node(slot, &codes, store);
+        self.walk(store, &target, Admitted::All, &[], (LINK_WIDTH, u64::MAX), &mut scratch);
+        let found: Vec<u32> = scratch.found().map(|node| node.slot).collect();
+        let candidates = self.candidates(store, slot, &codes, &found);
+        scratch.codes = codes;
+        let mut picked = self.pick(store, slot, &candidates, LINK_DEGREE, &mut scratch);
+        fill(&mut picked, &candidates, LINK_DEGREE_MIN);
+        self.scratch = scratch;
+        self.set_node(slot, NO_NODE);
+        self.set_neighbours(slot, &picked);
+        let parent = self.parent_near(&picked);
+        self.set_node(slot, parent);
+        for neighbour in &picked {
+            self.add_edge(store, *neighbour, slot);
+        }
+        if !picked.contains(&parent) {
+            self.add_edge(store, parent, slot);
+        }
+        self.entries.offer(slot, self.count, store);
+    }
+
+    /// These nodes as candidates for a node's row, nearest first.
+    pub(super) fn candidates(&self, store: &VectorStore, of: u32, codes: &[i8], slots: &[u32]) -> Vec<Candidate> {
+        let mut candidates = Vec::with_capacity(slots.len());
+        let query = CodeQuery { codes, sum: sum(codes) };
+        for part in slots.chunks(DEGREE_MAX + 1) {
+            let mut rows: [&[u8]; DEGREE_MAX + 1] = [&[]; DEGREE_MAX + 1];
+            for (row, slot) in rows.iter_mut().zip(part) {
+                *row = store.codes_of(*slot);
+            }
+            let mut products = [0; DEGREE_MAX + 1];
+            kernels().dot_each(query, &rows[..part.len()], &mut products[..part.len()]);
+            candidates.extend(
+                part.iter()
+                    .zip(products)
+                    .map(|(slot, product)| Candidate { distance: distance(store, of, *slot, product), slot: *slot }),
+            );
+        }
+        candidates.sort_unstable_by(|a, b| a.distance.total_cmp(&b.distance).then(a.slot.cmp(&b.slot)));
+        candidates
+    }
+
+    /// Picks at most `limit` neighbours in different directions; the node's children are always among them.
+    pub(super) fn pick(
+        &self,
+        store: &VectorStore,
+        of: u32,
+        candidates: &[Candidate],
+        limit: usize,
+        scratch: &mut Scratch,
+    ) -> Vec<u32> {
+        let children = candidates.iter().filter(|candidate| self.is_child(candidate.slot, of)).count();
+        let mut open = limit.saturating_sub(children);
+        let mut picked: Vec<u32> = Vec::with_capacity(limit.max(children));
+        for candidate in candidates {
+            if self.is_child(candidate.slot, of) {
+                picked.push(candidate.slot);
+            } else if open > 0 && candidate.slot != of && !is_occluded(store, candidate, &picked, &mut scratch.codes) {
+                picked.push(candidate.slot);
+                open -= 1;
+            }
+        }
+        picked
+    }
+
+    /// A node that can be the parent of a new one: the first of these that has room for children, or one below them.
+    fn parent_near(&self, picked: &[u32]) -> u32 {
+        let with_room = picked.iter().find(|node| self.children(**node).count() < CHILDREN_MAX);
+        with_room.copied().or_else(|| self.room_below(*picked.first()?)).or(self.root).unwrap_or(IS_ROOT)
+    }
+
+    /// The nearest node below this one, or itself, that has room for another child.
+    pub(super) fn room_below(&self, node: u32) -> Option<u32> {
+        let mut level = vec![node];
+        while !level.is_empty() {
+            if let Some(found) = level.iter().find(|node| self.children(**node).count() < CHILDREN_MAX) {
+                return Some(*found);
+            }
+            level = level.iter().flat_map(|node| self.children(*node)).collect();
+        }
+        None
+    }
+
+    pub(super) fn children(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
+        self.neighbours(node).iter().copied().filter(move |child| self.is_child(*child, node))
+    }
+
+    /// Takes a node into the row of another. A full row is picked anew; a child is always kept.
+    pub(super) fn add_edge(&mut self, store: &VectorStore, from: u32, to: u32) {
+        let neighbours = self.neighbours(from);
+        if neighbours.contains(&to) {
+            return;
+        }
+        if neighbours.len() < DEGREE_MAX {
+            let row = self.rows.row_mut(from);
+            row[0] += 1;
+            let count = row[0] as usize;
+            row[count] = to;
+            return;
+        }
+        let mut slots: Vec<u32> = neighbours.iter().copied().filter(|slot| self.contains(*slot)).collect();
+        slots.push(to);
+        if slots.len() <= DEGREE_MAX {
+            self.set_neighbours(from, &slots);
+            return;
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        signed(store.codes_of(from), &mut scratch.codes);
+        let candidates = self.candidates(store, from, &scratch.codes, &slots);
+        let picked = self.pick(store, from, &candidates, PRUNED_DEGREE, &mut scratch);
+        self.scratch = scratch;
+        self.set_neighbours(from, &picked);
+    }
+}
+
+/// Adds the nearest candidates that were not picked, so that a node in the midst of a crowd of near-equal ones is named by
+/// more of them than one.
+fn fill(picked: &mut Vec<u32>, candidates: &[Candidate], least: usize) {
+    for candidate in candidates {
+        if picked.len() >= least {
+            break;
+        }
+        if !picked.contains(&candidate.slot) {
+            picked.push(candidate.slot);
+        }
+    }
+}
+
+/// Whether one of the picked nodes is much nearer to the candidate than the row's node is.
+fn is_occluded(store: &VectorStore, candidate: &Candidate, picked: &[u32], codes: &mut Vec<i8>) -> bool {
+    const TOGETHER: usize = 8;
+    if picked.is_empty() {
+        return false;
+    }
+    signed(store.codes_of(candidate.slot), codes);
+    let query = CodeQuery { codes, sum: sum(codes) };
+    let limit = candidate.distance * OCCLUSION;
+    picked.chunks(TOGETHER).any(|part| {
+        let mut rows: [&[u8]; TOGETHER] = [&[]; TOGETHER];
+        for (row, slot) in rows.iter_mut().zip(part) {
+            *row = store.codes_of(*slot);
+        }
+        let mut products = [0; TOGETHER];
+        kernels().dot_each(query, &rows[..part.len()], &mut products[..part.len()]);
+        part.iter().zip(products).any(|(slot, product)| distance(store, candidate.slot, *slot, product) <= limit)
+    })
+}

@@ -1,0 +1,131 @@
+//! The graph's invariants after random histories, and what walks find.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::metric::Metric;
+use crate::rotation::next_random;
+
+const DIMENSION: usize = 8;
+
+/// A store with its graph, driven as a partition does.
+struct Pair {
+    store: VectorStore,
+    graph: Graph,
+}
+
+impl Pair {
+    fn new(metric: Metric) -> Self {
+        let budget = MemoryBudget::unlimited();
+        Self { store: VectorStore::new(DIMENSION, metric, &budget).unwrap(), graph: Graph::new(&budget) }
+    }
+
+    fn insert(&mut self, slot: u32, vector: &[f32]) {
+        self.graph.unlink(&self.store, slot);
+        self.store.reserve(slot).unwrap();
+        self.store.insert(slot, vector);
+        self.graph.reserve(slot).unwrap();
+        self.graph.link(&self.store, slot);
+    }
+
+    fn remove(&mut self, slot: u32) {
+        self.graph.unlink(&self.store, slot);
+        self.store.remove(slot);
+    }
+
+    fn find(&self, vector: &[f32], width: usize) -> Vec<u32> {
+        let query = self.store.query(vector);
+        let target = Target::of_query(&query, self.store.metric());
+        let mut scratch = Scratch::default();
+        self.graph.walk(&self.store, &target, Admitted::All, &[], (width, u64::MAX), &mut scratch);
+        scratch.found().map(|node| node.slot).collect()
+    }
+}
+
+/// Few distinct directions for even seeds, so that many vectors are equal or nearly so.
+fn vector(seed: u64) -> Vec<f32> {
+    let mut state = if seed.is_multiple_of(2) { seed % 40 } else { seed };
+    (0..DIMENSION).map(|_| (next_random(&mut state) >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn every_node_stays_reachable(
+        metric in proptest::sample::select(&[Metric::Cosine, Metric::Dot, Metric::L2][..]),
+        steps in proptest::collection::vec((0u32..150, any::<u64>(), 0u8..3), 0..500),
+    ) {
+        let mut pair = Pair::new(metric);
+        let mut live = std::collections::BTreeSet::new();
+        for (number, (slot, seed, kind)) in steps.into_iter().enumerate() {
+            if kind == 0 {
+                pair.remove(slot);
+                live.remove(&slot);
+            } else {
+                pair.insert(slot, &vector(seed));
+                live.insert(slot);
+            }
+            if number % 64 == 0 {
+                pair.graph.check();
+            }
+        }
+        pair.graph.check();
+        prop_assert_eq!(pair.graph.len(), live.len());
+        // A walk that may keep all nodes finds all, whatever it looks for.
+        let mut found = pair.find(&vector(1), 200);
+        found.sort_unstable();
+        prop_assert_eq!(found, live.into_iter().collect::<Vec<_>>());
+    }
+}
+
+/// Thousands of equal vectors fill each other's rows; the few others must stay reachable, also when many are removed.
+#[test]
+fn crowds_of_equal_vectors_cut_nobody_off() {
+    let mut pair = Pair::new(Metric::Cosine);
+    for slot in 0..2000 {
+        let seed = if slot % 100 == 7 { u64::from(slot) * 2 + 1 } else { 2 };
+        pair.insert(slot, &vector(seed));
+    }
+    pair.graph.check();
+    for slot in (0..2000).filter(|slot| slot % 3 == 0) {
+        pair.remove(slot);
+    }
+    pair.graph.check();
+    for slot in (7..2000).step_by(100).filter(|slot| slot % 3 != 0) {
+        let found = pair.find(&vector(u64::from(slot) * 2 + 1), 48);
+        assert!(found.contains(&slot), "{slot}");
+    }
+}
+
+#[test]
+fn a_node_that_is_gone_leaves_no_trace_in_the_graph() {
+    let mut pair = Pair::new(Metric::L2);
+    for slot in 0..300 {
+        pair.insert(slot, &vector(u64::from(slot) * 2 + 1));
+    }
+    let entry = pair.graph.entries.slots()[0];
+    let codes = pair.store.codes_of(entry).to_vec();
+    pair.remove(entry);
+    assert!(pair.graph.rows.row(entry).iter().all(|value| *value == 0));
+    assert!(!pair.graph.entries.codes().chunks(codes.len()).any(|known| known == codes));
+    pair.graph.check();
+    for slot in 0..300 {
+        pair.remove(slot);
+    }
+    assert_eq!((pair.graph.len(), pair.graph.root), (0, None));
+    assert!(pair.find(&vector(3), 10).is_empty());
+    pair.insert(5, &vector(5));
+    assert_eq!(pair.find(&vector(5), 10), [5]);
+}
+
+/// Kernels differ in how they compute, never in what; so graphs do not depend on the processor.
+#[test]
+fn the_graph_is_the_same_each_time() {
+    let build = || {
+        let mut pair = Pair::new(Metric::Cosine);
+        (0..500).for_each(|slot| pair.insert(slot, &vector(u64::from(slot) * 2 + 1)));
+        (0..500).map(|slot| pair.graph.neighbours(slot).to_vec()).collect::<Vec<_>>()
+    };
+    assert_eq!(build(), build());
+}

@@ -1,0 +1,263 @@
+//! The walk: from the best entries towards a target, always expanding the best node that is known.
+
+use super::beam::{Beam, Scored};
+use super::{DEGREE_MAX, Graph};
+use crate::codes::Query;
+use crate::distance::{CODE_OFFSET, CodeQuery, Rows, kernels, prefetch};
+use crate::metric::Metric;
+use crate::vectors::VectorStore;
+
+/// A walk begins at this many of the entries.
+const STARTS: usize = 4;
+
+/// What a walk goes towards.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    codes: CodeQuery<'a>,
+    measure: Measure,
+}
+
+/// How a product of codes becomes a score; all are higher for what is nearer.
+#[derive(Clone, Copy)]
+enum Measure {
+    /// As it is: all nodes have one scale.
+    Product,
+    /// Times the node's scale.
+    Scaled,
+    /// Times the node's scale and this, less the node's squared length.
+    Distance(f32),
+}
+
+impl<'a> Target<'a> {
+    /// A query's.
+    pub(crate) fn of_query(query: &'a Query, metric: Metric) -> Self {
+        let measure = match metric {
+            Metric::Cosine => Measure::Product,
+            Metric::Dot => Measure::Scaled,
+            Metric::L2 => Measure::Distance(2.0 * query.scale()),
+        };
+        Self { codes: query.codes(), measure }
+    }
+
+    /// A node's, given its codes in signed form: towards the nodes at the least distance.
+    pub(super) fn of_node(slot: u32, codes: &'a [i8], store: &VectorStore) -> Self {
+        let measure = match store.metric() {
+            Metric::Cosine => Measure::Product,
+            Metric::Dot | Metric::L2 => Measure::Distance(2.0 * store.scale_of(slot)),
+        };
+        Self { codes: CodeQuery { codes, sum: sum(codes) }, measure }
+    }
+
+    #[inline]
+    fn score(&self, store: &VectorStore, slot: u32, product: i32) -> f32 {
+        match self.measure {
+            Measure::Product => product as f32,
+            Measure::Scaled => product as f32 * store.scale_of(slot),
+            Measure::Distance(factor) => factor * (product as f32 * store.scale_of(slot)) - store.squared_of(slot),
+        }
+    }
+}
+
+/// A node's codes in signed form, as a query has them.
+pub(super) fn signed(codes: &[u8], into: &mut Vec<i8>) {
+    into.clear();
+    into.extend(codes.iter().map(|code| (code ^ CODE_OFFSET as u8) as i8));
+}
+
+pub(super) fn sum(codes: &[i8]) -> i32 {
+    codes.iter().map(|code| i32::from(*code)).sum()
+}
+
+/// Which nodes a walk goes over and keeps.
+#[derive(Clone, Copy)]
+pub(crate) enum Admitted<'a> {
+    /// All.
+    All,
+    /// Those whose bit is set, one bit for each slot; others are stepped over, to their neighbours.
+    Only(&'a [u64]),
+}
+
+impl Admitted<'_> {
+    #[inline]
+    fn takes(self, slot: u32) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(bits) => bits.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1),
+        }
+    }
+}
+
+/// What a walk needs beside the graph; kept between walks.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    visited: Visited,
+    beam: Beam,
+    fresh: Vec<u32>,
+    products: Vec<i32>,
+    pub(super) codes: Vec<i8>,
+}
+
+impl Scratch {
+    /// The nodes that the last walk kept, best first.
+    pub(crate) fn found(&self) -> impl Iterator<Item = Scored> + '_ {
+        self.beam.nodes()
+    }
+}
+
+/// What a walk did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Walked {
+    /// Codes that were compared.
+    pub(crate) compared: u64,
+    /// Whether it ended before it had nothing left to do.
+    pub(crate) is_cut: bool,
+}
+
+/// Which slots a walk has seen: those stamped with its number.
+#[derive(Default)]
+struct Visited {
+    stamps: Vec<u8>,
+    walk: u8,
+}
+
+impl Visited {
+    fn begin(&mut self, slots: usize) {
+        self.walk = self.walk.wrapping_add(1);
+        if self.walk == 0 {
+            self.stamps.fill(0);
+            self.walk = 1;
+        }
+        if self.stamps.len() < slots {
+            self.stamps.resize(slots, 0);
+        }
+    }
+
+    /// Whether the slot is seen for the first time.
+    #[inline]
+    fn insert(&mut self, slot: u32) -> bool {
+        match self.stamps.get_mut(slot as usize) {
+            Some(stamp) if *stamp != self.walk => {
+                *stamp = self.walk;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Graph {
+    /// Walks towards a target and keeps the best `width` admitted nodes in the scratch. Stops when none of them is left to
+    /// expand, or once it has compared `budget` codes.
+    pub(crate) fn walk(
+        &self,
+        store: &VectorStore,
+        target: &Target<'_>,
+        admitted: Admitted<'_>,
+        seeds: &[u32],
+        (width, budget): (usize, u64),
+        scratch: &mut Scratch,
+    ) -> Walked {
+        scratch.beam.reset(width);
+        scratch.visited.begin(self.parents.len());
+        let mut walked = self.start(store, target, admitted, scratch);
+        scratch.fresh.clear();
+        for seed in seeds {
+            if self.contains(*seed) && scratch.visited.insert(*seed) {
+                scratch.fresh.push(*seed);
+            }
+        }
+        walked.compared += self.score_fresh(store, target, scratch);
+        while let Some(node) = scratch.beam.expand() {
+            self.gather(store, node, admitted, scratch);
+            if let Some(next) = scratch.beam.peek() {
+                prefetch(self.rows.row(next));
+            }
+            walked.compared += self.score_fresh(store, target, scratch);
+            if walked.compared >= budget {
+                walked.is_cut = true;
+                break;
+            }
+        }
+        walked
+    }
+
+    /// Puts the best entries into the beam.
+    fn start(&self, store: &VectorStore, target: &Target<'_>, admitted: Admitted<'_>, scratch: &mut Scratch) -> Walked {
+        let slots = self.entries.slots();
+        scratch.products.resize(slots.len(), 0);
+        kernels().dot_rows(target.codes, self.entries.codes(), Rows::First(slots.len()), &mut scratch.products);
+        let mut best = [Scored { score: f32::NEG_INFINITY, slot: 0 }; STARTS];
+        for (slot, product) in slots.iter().zip(&scratch.products) {
+            let score = target.score(store, *slot, *product);
+            if score > best[STARTS - 1].score && admitted.takes(*slot) {
+                let position = best.partition_point(|known| known.score >= score);
+                best[position..].rotate_right(1);
+                best[position] = Scored { score, slot: *slot };
+            }
+        }
+        for node in best {
+            if node.score <= scratch.beam.floor() {
+                break;
+            }
+            scratch.visited.insert(node.slot);
+            scratch.beam.insert(node);
+        }
+        if let Some(root) = self.root
+            && admitted.takes(root)
+            && scratch.visited.insert(root)
+        {
+            scratch.fresh.clear();
+            scratch.fresh.push(root);
+            self.score_fresh(store, target, scratch);
+        }
+        Walked { compared: slots.len() as u64, is_cut: false }
+    }
+
+    /// Collects the unseen neighbours of a node, and fetches their codes.
+    #[inline]
+    fn gather(&self, store: &VectorStore, node: u32, admitted: Admitted<'_>, scratch: &mut Scratch) {
+        scratch.fresh.clear();
+        for slot in self.neighbours(node) {
+            if scratch.visited.insert(*slot) && self.contains(*slot) {
+                if admitted.takes(*slot) {
+                    prefetch(store.codes_of(*slot));
+                    scratch.fresh.push(*slot);
+                } else {
+                    self.step_over(store, *slot, admitted, scratch);
+                }
+            }
+        }
+    }
+
+    /// Collects the admitted neighbours of a node that is not admitted itself.
+    fn step_over(&self, store: &VectorStore, node: u32, admitted: Admitted<'_>, scratch: &mut Scratch) {
+        for slot in self.neighbours(node) {
+            if admitted.takes(*slot) && self.contains(*slot) && scratch.visited.insert(*slot) {
+                prefetch(store.codes_of(*slot));
+                scratch.fresh.push(*slot);
+            }
+        }
+    }
+
+    /// Scores the collected nodes and keeps those that are good enough.
+    #[inline]
+    fn score_fresh(&self, store: &VectorStore, target: &Target<'_>, scratch: &mut Scratch) -> u64 {
+        let Scratch { fresh, products, beam, .. } = scratch;
+        for part in fresh.chunks(DEGREE_MAX) {
+            let mut rows: [&[u8]; DEGREE_MAX] = [&[]; DEGREE_MAX];
+            for (row, slot) in rows.iter_mut().zip(part) {
+                *row = store.codes_of(*slot);
+            }
+            products.resize(part.len(), 0);
+            kernels().dot_each(target.codes, &rows[..part.len()], products);
+            for (slot, product) in part.iter().zip(products.iter()) {
+                let score = target.score(store, *slot, *product);
+                if score > beam.floor() {
+                    beam.insert(Scored { score, slot: *slot });
+                    prefetch(self.rows.row(*slot));
+                }
+            }
+        }
+        fresh.len() as u64
+    }
+}
