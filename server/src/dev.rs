@@ -108,7 +108,8 @@ fn configuration(arguments: &DevArguments, places: &Places) -> Result<Config, St
     config.listen.peer = above(1)?;
     config.listen.http = above(2)?;
     config.log.level.clone_from(&arguments.log);
-    config.validate().map_err(|error| error.to_string())?;
+    // The only key that comes from the caller as it is.
+    config.validate().map_err(|error| error.to_string().replacen("log.level", "--log", 1))?;
     Ok(config)
 }
 

@@ -68,10 +68,22 @@ impl Picture {
         self.status.leader_id != 0 && self.status.leader_id == self.status.node_id
     }
 
+    /// A node does not forget a leader that has died, and a leader does not step down when its followers have.
+    fn in_touch(&self) -> bool {
+        if !self.leads() {
+            let leader = self.status.members.iter().find(|member| member.node_id == self.status.leader_id);
+            return leader.is_some_and(|leader| leader.reachable);
+        }
+        let voters = self.status.members.iter().filter(|member| member.role() != MemberRole::Learner);
+        let (reachable, silent): (Vec<_>, Vec<_>) = voters.partition(|voter| voter.reachable);
+        reachable.len() > silent.len()
+    }
+
     fn replication(&self) -> Replication {
         Replication {
             alive: self.alive,
             leader_known: self.status.leader_id != 0,
+            in_touch: self.in_touch(),
             lag_entries: self.status.committed_index.saturating_sub(self.applied_index),
             serving: self.serving,
         }
@@ -216,6 +228,13 @@ mod tests {
         for line in ["cairn_ready 1", "cairn_raft_leader 0", "cairn_raft_members_reachable 2", "cairn_memories 5"] {
             assert!(text.contains(line), "{line} is not in {text}");
         }
+        for leader in [1, 2] {
+            let mut cut_off = picture(1, leader);
+            cut_off.status.members[1].reachable = false;
+            monitor.observe(cut_off);
+            assert_eq!(monitor.ready(), Answer::No("no leader with a majority is in touch"), "led by {leader}");
+        }
+        monitor.observe(picture(1, 1));
         assert_eq!(monitor.summary()["status"], "ready");
         assert_eq!(monitor.summary()["applied_index"], 90);
         monitor.observe(Picture { alive: false, ..picture(1, 2) });

@@ -37,6 +37,9 @@ const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
 /// A connection without a sign of life for this long is probed, so that clients that vanished are noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
+/// How long a leader that stops waits for another one to take over.
+const HANDOVER_PATIENCE: Duration = Duration::from_secs(2);
+
 /// The services whose health is reported; the empty name stands for the node as a whole.
 const HEALTH_NAMES: [&str; 4] = ["", "cairn.v1.MemoryService", "cairn.v1.SpaceService", "cairn.v1.ClusterService"];
 
@@ -392,11 +395,16 @@ impl Handle {
         self.service.ensure_space(space).await.map_err(|problem| problem.to_string())
     }
 
-    /// Stops the node: unready, no new calls, those that have begun end (at most `shutdown.grace`), then all is flushed.
+    /// Stops the node: unready, leadership handed over, no new calls, those that have begun end (at most
+    /// `shutdown.grace`), then all is flushed.
     pub async fn stop(self) {
         let mut grpc = self.grpc;
         self.monitor.vitals().set_draining();
         self.service.observe();
+        // A leader that hands over spares the others an election; where nobody can take over, they hold one.
+        if let Err(error) = self.node.drain(true, HANDOVER_PATIENCE).await {
+            tracing::warn!(%error, "leadership was not handed over");
+        }
         self.grpc_stop.cancel();
         if timeout(self.grace, &mut grpc).await.is_err() {
             tracing::warn!(grace = ?self.grace, "calls were still under way at the end of the grace period");

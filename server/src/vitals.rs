@@ -26,6 +26,8 @@ pub(crate) struct Replication {
     pub(crate) alive: bool,
     /// Whether it knows a leader.
     pub(crate) leader_known: bool,
+    /// Whether it has heard from that leader lately or, where it leads itself, from a majority.
+    pub(crate) in_touch: bool,
     /// Committed entries that are not applied yet.
     pub(crate) lag_entries: u64,
     /// Whether it would serve calls.
@@ -103,6 +105,9 @@ impl Vitals {
         if !replication.leader_known {
             return Answer::No("no leader is known");
         }
+        if !replication.in_touch {
+            return Answer::No("no leader with a majority is in touch");
+        }
         if replication.lag_entries > lag_entries_max {
             return Answer::No("too far behind the leader");
         }
@@ -121,7 +126,8 @@ impl Vitals {
 mod tests {
     use super::*;
 
-    const GOOD: Replication = Replication { alive: true, leader_known: true, lag_entries: 0, serving: true };
+    const GOOD: Replication =
+        Replication { alive: true, leader_known: true, in_touch: true, lag_entries: 0, serving: true };
 
     #[test]
     fn a_node_without_a_leader_lives_and_is_not_ready() {
@@ -133,6 +139,9 @@ mod tests {
         let alone = Replication { leader_known: false, ..GOOD };
         assert_eq!(vitals.live(Some(alone)), Answer::Yes);
         assert_eq!(vitals.ready(Some(alone), 10), Answer::No("no leader is known"));
+        let cut_off = Replication { in_touch: false, ..GOOD };
+        assert_eq!(vitals.live(Some(cut_off)), Answer::Yes);
+        assert_eq!(vitals.ready(Some(cut_off), 10), Answer::No("no leader with a majority is in touch"));
         let forming = Replication { serving: false, ..GOOD };
         assert_eq!(vitals.ready(Some(forming), 10), Answer::No("the cluster is being formed"));
         assert_eq!(vitals.ready(Some(GOOD), 10), Answer::Yes);

@@ -199,6 +199,9 @@ impl Service {
             let limit = format!("the call has {bytes} bytes; at most {REQUEST_BYTES_MAX} are allowed");
             return Err(Problem::invalid(field, limit));
         }
+        if deadline <= Instant::now() {
+            return Err(Problem::deadline());
+        }
         match timeout_at(deadline, work(Call { principal, deadline }, message)).await {
             Ok(result) => result,
             Err(_) => Err(Problem::deadline()),

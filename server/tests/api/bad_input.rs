@@ -57,7 +57,7 @@ fn bad_memories() -> Vec<(v1::Memory, &'static str, &'static str)> {
         (v1::Memory { kind: long(256), ..memory("", "x", &[]) }, "kind", "255"),
         (memory("", &long((1 << 20) + 1), &[]), "content", "1048576"),
         (scope(&long(256), "-"), "scope.agent_id", "255"),
-        (scope("", "-"), "scope.agent_id", "1"),
+        (scope("", "-"), "scope.agent_id", "empty"),
         (scope("-", "a//b"), "scope.namespace", "segments"),
         (with_metadata("a.b", text("x")), "metadata.a.b", "dot"),
         (with_metadata("a", number(f64::NAN)), "metadata.a", "finite"),
@@ -97,7 +97,7 @@ async fn each_limit_of_a_write_is_named() {
         ("no memories", add(Vec::new()), "memories", "1000"),
         ("too many memories", add(thousand_and_one), "memories", "1000"),
         ("more than 3 MiB", add(large), "memories", "3145728"),
-        ("empty space", v1::AddMemoriesRequest { space: String::new(), ..add(one()) }, "space", "1"),
+        ("empty space", v1::AddMemoriesRequest { space: String::new(), ..add(one()) }, "space", "empty"),
         ("long space", v1::AddMemoriesRequest { space: long(64), ..add(one()) }, "space", "63"),
         ("long request id", v1::AddMemoriesRequest { request_id: long(65), ..add(one()) }, "request_id", "64"),
         ("long actor", v1::AddMemoriesRequest { actor: long(256), ..add(one()) }, "actor", "255"),
@@ -197,7 +197,7 @@ async fn each_limit_of_a_space_is_named() {
         refuses(case, node.spaces.create_space(request).await.map(drop), field, limit);
     }
     let nothing = v1::CreateSpaceRequest::default();
-    refuses("no space", node.spaces.create_space(nothing).await.map(drop), "space", "");
+    refuses("no space", node.spaces.create_space(nothing).await.map(drop), "space.name", "63");
 }
 
 #[tokio::test(flavor = "multi_thread")]

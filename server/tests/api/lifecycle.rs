@@ -80,7 +80,8 @@ async fn a_deadline_is_kept() {
     let mut request = tonic::Request::new(v1::CountMemoriesRequest { space: "notes".into(), ..Default::default() });
     request.metadata_mut().insert("grpc-timeout", "1n".parse().unwrap());
     let status = node.memories.count_memories(request).await.unwrap_err();
-    assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable), "{status:?}");
+    // The client gives up at the same time, with CANCELLED, and may be the first.
+    assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! Each method does what its comment in the `.proto` files says; those of later versions say so.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use cairn_proto::v1;
 use tonic::Code;
@@ -195,7 +196,15 @@ async fn every_freshness_is_served() {
 async fn the_cluster_tells_its_state() {
     let mut node = TestNode::with_notes().await;
     node.add("notes", vec![memory("a", "one", &[])]).await;
-    let status = node.cluster.get_cluster_status(v1::GetClusterStatusRequest {}).await.unwrap().into_inner();
+    let mut status = v1::GetClusterStatusResponse::default();
+    // Members count their memories once a second.
+    for _ in 0..100 {
+        status = node.cluster.get_cluster_status(v1::GetClusterStatusRequest {}).await.unwrap().into_inner();
+        if status.members[0].state.as_ref().is_some_and(|state| state.memories == 1) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     assert_eq!((status.node_id, status.leader_id, status.members.len()), (1, 1, 1));
     assert_eq!(status.cluster_id.len(), 36, "a UUID");
     let member = &status.members[0];
@@ -256,7 +265,7 @@ async fn health_and_reflection_answer() {
             if serving {
                 break;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         assert!(serving, "{service:?} is SERVING");
     }

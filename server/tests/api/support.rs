@@ -40,7 +40,7 @@ impl TestNode {
         let mut config = configuration(directory.path());
         change(&mut config);
         let handle = run(config).await.unwrap();
-        assert!(handle.wait_ready(Duration::from_secs(20)).await, "the node became ready");
+        assert!(handle.wait_ready(Duration::from_secs(60)).await, "the node became ready");
         let address = format!("http://{}", handle.addresses().grpc);
         let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
         Self {
