@@ -217,9 +217,18 @@ impl Node {
         }
     }
 
-    /// Stops the node: replication first, then its tasks and its server; what is applied is made durable. The data
-    /// directory is free once the node and the engines that it gave away are dropped.
+    /// Stops the node in order: a leader hands over first, so that the others need not wait for its silence; then as
+    /// [`stop`](Self::stop).
     pub async fn shutdown(&self) {
+        if let Err(reason) = self.drain(true, self.core.timing.election_max * 2).await {
+            tracing::info!(%reason, "leadership was not handed over, the other nodes elect a leader by themselves");
+        }
+        self.stop().await;
+    }
+
+    /// Stops the node at once: replication first, then its tasks and its server; what is applied is made durable. The
+    /// data directory is free once the node and the engines that it gave away are dropped.
+    pub async fn stop(&self) {
         self.core.stop.cancel();
         if let Err(error) = self.core.raft.shutdown().await {
             tracing::warn!(%error, "replication did not end cleanly");

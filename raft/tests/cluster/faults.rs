@@ -37,6 +37,18 @@ async fn no_acknowledged_write_is_lost_when_the_leader_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_shuts_down_hands_over() {
+    let mut cluster = Cluster::running(3).await;
+    write(cluster.node(1), space()).await;
+    let leader = cluster.leader().await;
+    let term = cluster.node(leader).status().term;
+    cluster.shut_down(leader).await;
+    let next = cluster.leader().await;
+    assert_eq!(cluster.node(next).status().term, term + 1, "there was one election, and it was not contested");
+    write(cluster.node(next), memory("m1", "tea")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_nodes_stop_and_come_back_the_same() {
     let mut cluster = Cluster::running(3).await;
     write(cluster.node(1), space()).await;

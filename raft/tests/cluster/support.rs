@@ -143,10 +143,20 @@ impl Cluster {
         *self.nodes.keys().find(|id| **id != leader).unwrap()
     }
 
-    /// Stops a node and gives its directory free.
+    /// Stops a node at once and gives its directory free.
     pub(crate) async fn stop(&mut self, id: u64) {
+        self.nodes[&id].stop().await;
+        self.release(id).await;
+    }
+
+    /// Stops a node in order and gives its directory free.
+    pub(crate) async fn shut_down(&mut self, id: u64) {
+        self.nodes[&id].shutdown().await;
+        self.release(id).await;
+    }
+
+    async fn release(&mut self, id: u64) {
         let node = self.nodes.remove(&id).unwrap();
-        node.shutdown().await;
         let engine = Arc::downgrade(&node.engine());
         drop(node);
         eventually("the stopped node lets go of its store", || engine.strong_count() == 0).await;
