@@ -3,5 +3,5 @@
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 scripts/setup.sh build
-cargo build --release --locked --workspace --bin cairn --package cairn-demo --bin cairn-demo
+cargo build --release --locked --workspace --bin cairn --bin cairn-demo
 CAIRN_BIN="$CARGO_TARGET_DIR/release/cairn" exec "$CARGO_TARGET_DIR/release/cairn-demo" "$@"
