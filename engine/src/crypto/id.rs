@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::CryptoError;
+use super::random::fill_random;
 
 /// The identity of a cluster: 16 random bytes, made at its first start and by every restore into a new cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,7 +16,7 @@ impl ClusterId {
     /// [`CryptoError::Random`] when the operating system gives no random bytes.
     pub fn generate() -> Result<ClusterId, CryptoError> {
         let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).map_err(CryptoError::Random)?;
+        fill_random(&mut bytes)?;
         Ok(ClusterId(bytes))
     }
 

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `aad` | what a sealed value is bound to: format, key version, column family, storage key |
 //! | `record` | record sealing, and the byte map of a sealed value |
+//! | `random` | the source of randomness |
 //! | `compress` | zstd before sealing, with a bound on what is unpacked |
 //! | `frame` | frame sealing for sequential files, and the keys of such files |
 //! | `lookup` | keyed hashes that stand for strings in storage keys |
@@ -23,6 +24,7 @@ mod error;
 mod frame;
 mod id;
 mod lookup;
+mod random;
 mod record;
 mod secret;
 

@@ -21,6 +21,7 @@ use xaes_256_gcm::{Nonce, Xaes256Gcm};
 
 use super::aad::{AadBytes, Purpose};
 use super::compress;
+use super::random::fill_random;
 use super::{Aad, CryptoError, KeyId, SecretKey};
 
 /// The most plaintext that one sealed value may hold, in bytes; also the bound on what is ever unpacked from one.
@@ -124,7 +125,7 @@ impl RecordCipher {
         out: &mut Vec<u8>,
     ) -> Result<(), CryptoError> {
         let mut nonce = [0; NONCE_LEN];
-        getrandom::fill(&mut nonce).map_err(CryptoError::Random)?;
+        fill_random(&mut nonce)?;
         let aad = AadBytes::new(purpose, FORMAT, flags, self.key_id, aad);
 
         let start = out.len();

@@ -5,6 +5,7 @@ use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::CryptoError;
+use super::random::fill_random;
 
 /// Length of every symmetric key in Cairn, in bytes.
 pub(crate) const KEY_LEN: usize = 32;
@@ -18,7 +19,7 @@ impl SecretKey {
     /// Makes a fresh key.
     pub(crate) fn generate() -> Result<SecretKey, CryptoError> {
         let mut key = SecretKey(Box::new([0; KEY_LEN]));
-        getrandom::fill(key.0.as_mut_slice()).map_err(CryptoError::Random)?;
+        fill_random(key.0.as_mut_slice())?;
         Ok(key)
     }
 

@@ -131,10 +131,16 @@ fn request_key(principal: &Principal, method: Method, request_id: String, finger
     Ok(RequestKey {
         principal: principal.name.clone(),
         method: method as u32,
-        request_id: if generated { Uuid::now_v7().to_string() } else { request_id },
+        request_id: if generated { draw_id() } else { request_id },
         fingerprint: fingerprint.into(),
         generated,
     })
+}
+
+/// A new id: drawn here, before the command is proposed, so that all replicas apply the same one.
+#[expect(clippy::disallowed_methods, reason = "drawn once, and replicated from here on")]
+fn draw_id() -> String {
+    Uuid::now_v7().to_string()
 }
 
 /// Checks the name or alias that a request names a space by.
@@ -180,7 +186,7 @@ fn add_memories(request: v1::AddMemoriesRequest) -> Result<Operation> {
     let mut memories = request.memories;
     for memory in &mut memories {
         if memory.id.is_empty() {
-            memory.id = Uuid::now_v7().to_string();
+            memory.id = draw_id();
         }
         memory.updated_at = None;
         memory.version = 0;
