@@ -41,7 +41,7 @@ fn open(sealed: &[u8]) -> Result<Vec<u8>, CryptoError> {
 /// Text that shrinks, then bytes that do not.
 fn plaintexts() -> [Vec<u8>; 4] {
     let mut random = vec![0; 2000];
-    getrandom::fill(&mut random).expect("random bytes");
+    super::random::fill_random(&mut random).expect("random bytes");
     [Vec::new(), b"x".to_vec(), b"the user prefers tea to coffee; ".repeat(40), random]
 }
 
