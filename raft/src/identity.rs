@@ -65,6 +65,7 @@ pub(crate) struct Identity {
 struct State {
     cluster_id: Option<ClusterId>,
     log_created: bool,
+    founder: bool,
     seen: BTreeMap<u64, Incarnation>,
 }
 
@@ -119,7 +120,7 @@ impl Identity {
             .iter()
             .filter_map(|node| Some((node.node_id, incarnation_of(&node.incarnation)?)))
             .collect();
-        let state = State { cluster_id, log_created: message.log_created, seen };
+        let state = State { cluster_id, log_created: message.log_created, founder: message.founder, seen };
         Ok(Self { path, node_id, incarnation, state: Mutex::new(state) })
     }
 
@@ -146,6 +147,16 @@ impl Identity {
     /// Notes that this node is a member of `cluster_id`.
     pub(crate) fn join(&self, cluster_id: ClusterId) -> Result<(), StartError> {
         self.change(|state| state.cluster_id = Some(cluster_id))
+    }
+
+    /// Whether this node made the cluster, or was about to.
+    pub(crate) fn is_founder(&self) -> bool {
+        self.state.lock().founder
+    }
+
+    /// Notes whether this node makes the cluster; before the keyring that it makes.
+    pub(crate) fn set_founder(&self, founder: bool) -> Result<(), StartError> {
+        if self.is_founder() == founder { Ok(()) } else { self.change(|state| state.founder = founder) }
     }
 
     /// Notes that the log has been made.
@@ -203,6 +214,7 @@ impl Identity {
             incarnation: self.incarnation.to_vec().into(),
             cluster_id: next.cluster_id.map(|id| id.0.to_vec()).unwrap_or_default().into(),
             log_created: next.log_created,
+            founder: next.founder,
             seen_nodes: next
                 .seen
                 .iter()

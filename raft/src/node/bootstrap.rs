@@ -105,6 +105,7 @@ async fn obtain_keyring(
             Step::Create => {
                 let cluster_id = ClusterId::generate().map_err(|error| StartError::Key(error.to_string()))?;
                 tracing::info!(%cluster_id, "no peer has a cluster: this node makes one");
+                identity.set_founder(true)?;
                 return Keyring::create(keyring_path, root_key, cluster_id).map_err(|error| key_error(&error));
             }
             Step::FetchFrom(peer_id, cluster_id) => match fetch(identity, peers, listed, peer_id).await {
@@ -216,6 +217,7 @@ fn store(
             identity.sight(known.node_id, incarnation)?;
         }
     }
+    identity.set_founder(false)?;
     let keyring = Keyring::import(keyring_path, &fetched.keyring, root_key).map_err(|error| key_error(&error))?;
     if keyring.cluster_id() != cluster_id {
         return Err(StartError::ForeignCluster(format!(
@@ -233,6 +235,7 @@ fn key_error(error: &KeyringError) -> StartError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Timing;
 
     const CLUSTER: ClusterId = ClusterId([1; 16]);
     const OTHER: ClusterId = ClusterId([2; 16]);
@@ -267,5 +270,50 @@ mod tests {
     fn a_single_node_makes_its_cluster_at_once() {
         let alone = vec![Peer { id: 7, peer_address: "h:1".to_string(), client_address: String::new() }];
         assert_eq!(decide(&Answers::default(), 7, &alone).unwrap(), Step::Create);
+    }
+
+    /// Every state that a crash can leave behind between the first file and the last leads to the same cluster.
+    #[tokio::test]
+    async fn a_crash_at_any_step_is_made_good() {
+        let root_key = RootKey::from_bytes(&[7; 32]);
+        let listed = vec![Peer { id: 1, peer_address: "127.0.0.1:1".to_string(), client_address: String::new() }];
+        for crash_after in ["nothing", "identity", "founder", "keyring", "everything"] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("keyring");
+            let mut made = None;
+            if crash_after != "nothing" {
+                let identity = Identity::open(dir.path(), 1).unwrap();
+                if crash_after != "identity" {
+                    identity.set_founder(true).unwrap();
+                }
+                if matches!(crash_after, "keyring" | "everything") {
+                    made = Some(Keyring::create(&path, &root_key, CLUSTER).unwrap().cluster_id());
+                }
+                if crash_after == "everything" {
+                    identity.join(CLUSTER).unwrap();
+                }
+            }
+            let identity = Arc::new(Identity::open(dir.path(), 1).unwrap());
+            let peers = Peers::new(Arc::clone(&identity), &listed, Timing::default());
+            let keyring = join(&identity, &peers, &listed, &path, &root_key).await.unwrap();
+            assert_eq!(identity.cluster_id(), Some(keyring.cluster_id()), "{crash_after}");
+            assert!(identity.is_founder(), "{crash_after}");
+            assert!(made.is_none_or(|made| made == keyring.cluster_id()), "{crash_after}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_keyring_of_another_cluster_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let root_key = RootKey::from_bytes(&[7; 32]);
+        let path = dir.path().join("keyring");
+        let identity = Arc::new(Identity::open(dir.path(), 1).unwrap());
+        identity.join(CLUSTER).unwrap();
+        let peers = Peers::new(Arc::clone(&identity), &[], Timing::default());
+        let missing = join(&identity, &peers, &[], &path, &root_key).await.unwrap_err();
+        assert!(matches!(missing, StartError::Damaged { .. }), "{missing}");
+        Keyring::create(&path, &root_key, OTHER).unwrap();
+        let refused = join(&identity, &peers, &[], &path, &root_key).await.unwrap_err();
+        assert!(matches!(refused, StartError::Key(_)), "{refused}");
     }
 }

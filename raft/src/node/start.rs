@@ -101,12 +101,15 @@ async fn start_in(
     let membership = Membership { cluster_id: keyring.cluster_id(), keyring: Arc::clone(&keyring) };
     let _ = server.membership.set(membership);
 
+    let founder = identity.is_founder();
     let parts = Parts { identity, peers, keyring, stop };
     let started = start_core(parts, layout, &config.data_dir, &config.timing, &config.limits, config.engine).await?;
     let (core, submissions, waiters) = started;
     let _ = server.core.set(Arc::clone(&core));
     start_tasks(tasks, &core, submissions, waiters);
-    initialize(&core, &config.peers).await?;
+    if founder {
+        initialize(&core, &config.peers).await?;
+    }
     Ok(core)
 }
 
@@ -127,7 +130,8 @@ fn check(config: &NodeConfig) -> Result<(), StartError> {
     if !ids.contains_key(&config.node_id) {
         return fault(format!("node {} is not in the list of peers: add it", config.node_id));
     }
-    config.engine.validate().map_err(|error| StartError::Config(error.to_string()))
+    let engine = cairn_engine::Options { dir: config.data_dir.clone(), ..config.engine.clone() };
+    engine.validate().map_err(|error| StartError::Config(error.to_string()))
 }
 
 fn start_server(
@@ -272,18 +276,40 @@ fn start_tasks(
     submissions: mpsc::Receiver<Submission>,
     waiters: mpsc::Receiver<Waiter>,
 ) {
-    tasks.spawn(run_proposer(Arc::clone(core), submissions));
-    tasks.spawn(run_gate(Arc::clone(core), waiters));
-    tasks.spawn(run_reporter(Arc::clone(core)));
-    tasks.spawn(duties::run(Arc::clone(core)));
-    tasks.spawn(watch_core(Arc::clone(core)));
-    tasks.spawn(run_controller(
+    tasks.spawn(for_life(core, "proposer", run_proposer(Arc::clone(core), submissions)));
+    tasks.spawn(for_life(core, "read gate", run_gate(Arc::clone(core), waiters)));
+    tasks.spawn(for_life(core, "reporter", run_reporter(Arc::clone(core))));
+    tasks.spawn(for_life(core, "leader's duties", duties::run(Arc::clone(core))));
+    tasks.spawn(for_life(core, "replication core", watch_core(Arc::clone(core))));
+    let controller = run_controller(
         core.raft.clone(),
         Arc::clone(&core.shared),
         core.limits.clone(),
         core.timing.clone(),
         core.stop.clone(),
-    ));
+    );
+    tasks.spawn(for_life(core, "snapshot controller", controller));
+}
+
+/// Runs a task that must live as long as the node: if it ends before, even by a panic, the node stops with a reason
+/// instead of going on without it.
+fn for_life<T>(core: &Arc<Core>, name: &'static str, task: T) -> impl Future<Output = ()> + Send + use<T>
+where
+    T: Future<Output = ()> + Send,
+{
+    struct Alarm(Arc<Core>, &'static str);
+    impl Drop for Alarm {
+        fn drop(&mut self) {
+            if !self.0.stop.is_cancelled() {
+                self.0.shared.stop_because(&format!("its {} has ended", self.1));
+            }
+        }
+    }
+    let alarm = Alarm(Arc::clone(core), name);
+    async move {
+        task.await;
+        drop(alarm);
+    }
 }
 
 /// Publishes it when openraft stops by itself, such as after an error of the log.
@@ -305,11 +331,10 @@ async fn watch_core(core: Arc<Core>) {
     }
 }
 
-/// Gives a new cluster its first members. Only the lowest id does so, which is the one that made the cluster.
+/// Gives a new cluster its first members. Only its founder does so; a second start finds it done.
 async fn initialize(core: &Core, peers: &[Peer]) -> Result<(), StartError> {
-    let lowest = peers.iter().map(|peer| peer.id).min();
     let initialized = core.raft.is_initialized().await.map_err(|error| start_failed(&core.shared, &error))?;
-    if initialized || lowest != Some(core.node_id()) {
+    if initialized {
         return Ok(());
     }
     let members: BTreeMap<u64, PeerNode> = peers

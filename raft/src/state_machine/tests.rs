@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use cairn_engine::Options;
 use cairn_engine::crypto::ClusterId;
 use cairn_engine::keyring::{Keyring, RootKey};
 use openraft::StorageError;
+use openraft::storage::RaftStateMachine;
 use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
@@ -13,7 +15,7 @@ use super::{Generations, Shared, StateMachine};
 use crate::config::Limits;
 use crate::log_store::LogStore;
 use crate::snapshot::SnapshotStore;
-use crate::types::{GROUP, TypeConfig};
+use crate::types::{Entry, EntryPayload, GROUP, LeaderId, LogCommand, LogId, TypeConfig};
 use crate::wal::{SealContext, WalOptions};
 
 struct Builder {
@@ -50,4 +52,20 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_suite_of_openraft_passes() {
     Suite::test_all(Builder::new()).await.unwrap();
+}
+
+/// An entry that cannot be read would be skipped here and applied elsewhere: the node must stop instead.
+#[tokio::test]
+async fn an_entry_that_is_no_command_stops_the_node() {
+    let builder = Builder::new();
+    let (_dir, _log, mut machine) = builder.build().await.unwrap();
+    let entry = Entry {
+        log_id: LogId::new(LeaderId { term: 1, node_id: 1 }, 0),
+        payload: EntryPayload::Normal(LogCommand(Bytes::from_static(b"\xff\xff"))),
+    };
+    let applied = machine.apply(futures::stream::iter([Ok((entry, None))])).await;
+    assert!(applied.is_err());
+    let reason = machine.shared.fatal().borrow().clone().unwrap();
+    assert!(reason.contains("could not be applied"), "{reason}");
+    assert_eq!(machine.applied_state().await.unwrap().0, None);
 }

@@ -4,6 +4,7 @@
 
 mod bootstrap;
 mod faults;
+mod peers;
 mod replication;
 mod snapshots;
 mod support;
