@@ -62,7 +62,7 @@ pub fn inspect(dir: &Path) -> Result<StoreReport> {
         }
     }
     Ok(StoreReport {
-        applied: applied.applied.map(|at| LogId { term: at.term, node_id: at.node_id, index: at.index }),
+        applied: applied.applied.map(|at| LogId { term: at.term, node_id: at.leader_node_id, index: at.index }),
         stamp_micros: applied.stamp_micros,
         digest: applied.digest.iter().map(|byte| format!("{byte:02x}")).collect(),
         cluster_version: applied.cluster_version,

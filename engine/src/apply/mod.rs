@@ -37,7 +37,7 @@ use std::collections::BTreeMap;
 use cairn_proto::storage::command::Body;
 use cairn_proto::storage::mutation::Operation;
 use cairn_proto::storage::outcome::Result as OutcomeResult;
-use cairn_proto::storage::{AppliedRecord, Command, Done, FeedChange, LogPosition, Mutation, Outcome, SealedMutation};
+use cairn_proto::storage::{self, AppliedRecord, Command, Done, FeedChange, Mutation, Outcome, SealedMutation};
 use prost::Message;
 
 use crate::api::{ApplyEntry, EntryBody};
@@ -91,12 +91,12 @@ pub(crate) struct Applied {
     pub(crate) changes: Vec<(SpaceRef, IndexChange)>,
 }
 
-pub(crate) fn log_position(id: LogId) -> LogPosition {
-    LogPosition { term: id.term, node_id: id.node_id, index: id.index }
+pub(crate) fn log_position(id: LogId) -> storage::LogId {
+    storage::LogId { term: id.term, leader_node_id: id.node_id, index: id.index }
 }
 
-pub(crate) fn log_id(position: &LogPosition) -> LogId {
-    LogId { term: position.term, node_id: position.node_id, index: position.index }
+pub(crate) fn log_id(position: &storage::LogId) -> LogId {
+    LogId { term: position.term, node_id: position.leader_node_id, index: position.index }
 }
 
 fn done() -> Outcome {
