@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Mends formatting and the lints that can mend themselves.
+# Mends formatting and the lints that can mend themselves, and writes docs/formats.md anew.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 scripts/setup.sh check

@@ -106,10 +106,14 @@ impl PeerNetwork {
         answer.map_err(|status| self.rpc_error(RPCTypes::AppendEntries, timeout, &status))
     }
 
-    async fn open_append<S>(&mut self, input: S) -> RpcResult<AppendedStream<'_>>
+    async fn open_append<S>(&mut self, mut input: S) -> RpcResult<AppendedStream<'_>>
     where
         S: Stream<Item = RaftAppend> + Send + Unpin + 'static,
     {
+        // openraft waits out its backoff where it makes the next request. The first one is taken before the peer is
+        // called, since a peer that cannot be reached would be called again at once otherwise, without end.
+        let Some(first) = input.next().await else { return Ok(futures::stream::empty().boxed()) };
+        let input = futures::stream::iter([first]).chain(input);
         let timeout = self.factory.timing.peer_timeout;
         let mut client = self.client(Lane::Log)?;
         let sent = Arc::new(Mutex::new(VecDeque::new()));

@@ -68,7 +68,9 @@ pub(crate) async fn join(
     root_key: &RootKey,
 ) -> Result<Keyring, StartError> {
     let keyring = if keyring_path.exists() {
-        Keyring::open(keyring_path, root_key).map_err(|error| key_error(&error))?
+        let keyring = Keyring::open(keyring_path, root_key).map_err(|error| key_error(&error))?;
+        refuse_strangers(identity, peers, listed, keyring.cluster_id()).await?;
+        keyring
     } else if identity.cluster_id().is_some() {
         return Err(StartError::Damaged {
             path: keyring_path.to_path_buf(),
@@ -89,6 +91,23 @@ pub(crate) async fn join(
         }
     }
     Ok(keyring)
+}
+
+/// One round of questions, so that a directory that comes from elsewhere is noticed before it is served. Peers that do
+/// not answer say nothing against it.
+async fn refuse_strangers(
+    identity: &Identity,
+    peers: &Peers,
+    listed: &[Peer],
+    cluster_id: ClusterId,
+) -> Result<(), StartError> {
+    let answers = ask_all(identity, peers, listed).await?;
+    match answers.members.iter().find(|(_, other)| *other != cluster_id) {
+        None => Ok(()),
+        Some((peer_id, other)) => Err(StartError::ForeignCluster(format!(
+            "this directory belongs to cluster {cluster_id}, node {peer_id} to {other}: put the right directory in its place"
+        ))),
+    }
 }
 
 async fn obtain_keyring(
