@@ -10,17 +10,20 @@
 //!
 //! ```text
 //! cargo run --release -p cairn-bench -- index --corpus DIR [--queries Q.npy --truth T.npy] [--json FILE]
+//! cargo run --release -p cairn-bench -- filters --corpus DIR [--json FILE]
 //! ```
 //!
 //! | file | measures or holds |
 //! |---|---|
 //! | `index.rs` | searches of the index: recall, speed, build, memory |
+//! | `filters.rs` | searches with filters, by the share of vectors that match |
 //! | `systems.rs` | what is measured, behind one trait |
 //! | `corpus.rs` | the vectors, queries and true neighbours |
 //! | `npy.rs` | the reader of `.npy` files |
 //! | `report.rs` | measurements as a table and as JSON lines |
 
 mod corpus;
+mod filters;
 mod index;
 mod npy;
 mod report;
@@ -42,6 +45,8 @@ struct Arguments {
 enum Bench {
     /// Recall, speed, build time and memory of the index.
     Index(index::IndexArguments),
+    /// Recall and speed of searches with filters, by the share of vectors that match.
+    Filters(filters::FilterArguments),
 }
 
 /// What can end a bench.
@@ -61,6 +66,7 @@ enum BenchError {
 fn main() -> ExitCode {
     let result = match Arguments::parse().bench {
         Bench::Index(arguments) => index::run(&arguments),
+        Bench::Filters(arguments) => filters::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

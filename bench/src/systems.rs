@@ -65,7 +65,7 @@ impl Cairn {
 }
 
 /// A key that is as good as random and gives the row back.
-fn key(row: usize) -> MemoryKey {
+pub(crate) fn key(row: usize) -> MemoryKey {
     let mut key = [0; 16];
     key[..8].copy_from_slice(&(row as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
     key[8..].copy_from_slice(&(row as u64).to_le_bytes());

@@ -38,7 +38,7 @@ pub(crate) struct Thresholds {
 impl Thresholds {
     /// What was measured to be best.
     pub(crate) const MEASURED: Self =
-        Self { graph_from: 12_000, flat_below: 8_000, waiting_max: 2_000, flat_per_width: 120 };
+        Self { graph_from: 12_000, flat_below: 8_000, waiting_max: 2_000, flat_per_width: 60 };
     /// Never a graph.
     pub(crate) const FLAT: Self = Self { graph_from: u64::MAX, ..Self::MEASURED };
 }
@@ -47,6 +47,8 @@ impl Thresholds {
 const LINKED_PER_WRITE: usize = 2;
 /// The width of a walk where the caller does not say: recall@10 of 0.97 and more.
 const WIDTH_DEFAULT: usize = 64;
+/// So many matches are scanned flat where a walk found too few of them near the query.
+const SCANNED_WHERE_RARE: u64 = 40_000;
 /// So many more than the hits are scored exactly.
 const RESCORED_EXTRA: usize = 16;
 
@@ -167,47 +169,77 @@ impl Tiers {
         accept: &mut dyn FnMut(u32) -> bool,
     ) -> TierFound {
         let width = if width == 0 { WIDTH_DEFAULT } else { width }.max(search.limit + search.limit / 2);
-        let graph = self.graph.as_deref().filter(|graph| !exact && self.is_worth_walking(graph, search, width));
-        if let Some(graph) = graph {
-            let way = if search.mask.is_some() { Way::FilteredGraph } else { Way::Graph };
-            let found = self.search_graph(graph, search, width);
-            let wanted = match search.mask {
-                None => self.store.present().len(),
-                Some(mask) => mask.intersection_len(self.store.present()),
-            };
-            if found.hits.len() as u64 >= wanted.min(search.limit as u64) {
-                return TierFound { found, way };
-            }
+        // What is tested on records cannot be tested on the way.
+        let graph = self.graph.as_deref().filter(|_| !exact && search.certain.is_none());
+        if let Some(graph) = graph
+            && let Some(found) = self.search_graph(graph, search, width)
+        {
+            return found;
         }
         TierFound { found: self.store.search(search, accept), way: Way::Flat }
     }
 
-    fn is_worth_walking(&self, graph: &Graph, search: &FlatSearch<'_>, width: usize) -> bool {
-        let candidates = search.mask.map_or(self.store.present().len(), RoaringBitmap::len);
-        // What is tested on records cannot be tested on the way.
-        search.certain.is_none()
-            && graph.len() as u64 > self.store.present().len() / 2
-            && candidates > self.thresholds.flat_per_width * width as u64
+    /// `None` where a flat scan is cheaper, or the graph gave less than there is.
+    fn search_graph(&self, graph: &Graph, search: &FlatSearch<'_>, width: usize) -> Option<TierFound> {
+        let all = self.store.present().len();
+        let is_linked = graph.len() as u64 > all / 2;
+        let candidates = search.mask.map_or(all, |mask| mask.intersection_len(self.store.present()));
+        let per_hit = all as f64 / candidates.max(1) as f64;
+        // So wide that by chance there are more than enough matches among the nearest.
+        let checked_width = width.max(((search.limit as f64 * 1.7 + 8.0) * per_hit) as usize);
+        if !is_linked || candidates <= self.thresholds.flat_per_width * checked_width as u64 {
+            return None;
+        }
+        let mask = search.mask.filter(|_| candidates < all);
+        let Some(mask) = mask else {
+            let (slots, compared) = self.walk(graph, search, Admitted::All, &[], width);
+            return Some(TierFound { found: self.finish(search, slots, compared), way: Way::Graph });
+        };
+        // The nearest of all, less those that do not match, are the nearest matches, if enough are left.
+        let (mut slots, mut compared) = self.walk(graph, search, Admitted::All, &[], checked_width);
+        slots.retain(|slot| mask.contains(*slot));
+        if slots.len() < search.limit {
+            // Matches are rare around the query; so go over matches only, from where there are some.
+            if candidates <= SCANNED_WHERE_RARE {
+                return None;
+            }
+            let bits = dense_bits(mask);
+            let over_matches = self.walk(graph, search, Admitted::Only(&bits), &sample(mask, width), width * 2);
+            slots = over_matches.0;
+            compared += over_matches.1;
+        }
+        let found = self.finish(search, slots, compared);
+        let is_enough = found.hits.len() as u64 >= candidates.min(search.limit as u64);
+        is_enough.then_some(TierFound { found, way: Way::FilteredGraph })
     }
 
-    fn search_graph(&self, graph: &Graph, search: &FlatSearch<'_>, width: usize) -> Found {
+    /// The nodes that a walk keeps, best first by their codes.
+    fn walk(
+        &self,
+        graph: &Graph,
+        search: &FlatSearch<'_>,
+        admitted: Admitted<'_>,
+        seeds: &[u32],
+        width: usize,
+    ) -> (Vec<u32>, u64) {
         let target = Target::of_query(search.query, self.store.metric());
-        let bits = search.mask.map(dense_bits);
-        let admitted = bits.as_deref().map_or(Admitted::All, Admitted::Only);
-        let seeds = search.mask.map(|mask| sample(mask, width)).unwrap_or_default();
         let mut scratch = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        let walked = graph.walk(&self.store, &target, admitted, &seeds, (width, u64::MAX), &mut scratch);
-        let slots: Vec<u32> = scratch.found().map(|node| node.slot).take(search.limit + RESCORED_EXTRA).collect();
+        graph.walk(&self.store, &target, admitted, seeds, width, &mut scratch);
+        let found = (scratch.found().map(|node| node.slot).collect(), scratch.compared());
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
-        let mut found = self.store.score_all(search, &slots);
-        found.compared += walked.compared;
-        if !self.waiting.is_empty() {
-            let waiting = search.mask.map_or_else(|| self.waiting.clone(), |mask| mask & &self.waiting);
-            let buffered = FlatSearch { mask: Some(&waiting), ..*search };
-            let buffered = self.store.search(&buffered, &mut |_| true);
-            found = merge(search, &found, &buffered);
-        }
         found
+    }
+
+    /// Scores the best of a walk exactly, and adds what waits.
+    fn finish(&self, search: &FlatSearch<'_>, mut slots: Vec<u32>, compared: u64) -> Found {
+        slots.truncate(search.limit + RESCORED_EXTRA);
+        let found = Found { compared, ..self.store.score_all(search, &slots) };
+        if self.waiting.is_empty() {
+            return found;
+        }
+        let waiting = search.mask.map_or_else(|| self.waiting.clone(), |mask| mask & &self.waiting);
+        let buffered = self.store.search(&FlatSearch { mask: Some(&waiting), ..*search }, &mut |_| true);
+        merge(search, &found, &buffered)
     }
 
     /// Bytes held.

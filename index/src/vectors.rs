@@ -32,7 +32,7 @@ const VECTOR_CHUNK_BYTES: usize = 4 << 20;
 /// A scan takes this many rows at a time, so that what it computes of them stays in the nearest cache.
 const SCAN_SHIFT: u32 = 9;
 /// Where at least one in so many rows is wanted, all are read in order.
-const DENSE_SHARE: usize = 6;
+const DENSE_SHARE: usize = 2;
 
 /// The vectors of a partition, by slot.
 pub(crate) struct VectorStore {

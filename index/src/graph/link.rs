@@ -15,7 +15,7 @@ const LINK_DEGREE_MIN: usize = 16;
 /// How many neighbours are left in a row that was full.
 const PRUNED_DEGREE: usize = 36;
 /// A candidate is left out if one that was picked is nearer to it than this part of its own squared distance.
-const OCCLUSION: f32 = 1.0 / 1.32;
+const OCCLUSION: f32 = 1.0 / 1.15;
 /// A node that has so many children gets no more if another one can have them.
 const CHILDREN_MAX: usize = DEGREE_MAX / 2;
 
@@ -39,7 +39,7 @@ impl Graph {
         let mut codes = std::mem::take(&mut scratch.codes);
         signed(store.codes_of(slot), &mut codes);
         let target = Target::of_node(slot, &codes, store);
-        self.walk(store, &target, Admitted::All, &[], (LINK_WIDTH, u64::MAX), &mut scratch);
+        self.walk(store, &target, Admitted::All, &[], LINK_WIDTH, &mut scratch);
         let found: Vec<u32> = scratch.found().map(|node| node.slot).collect();
         let candidates = self.candidates(store, slot, &codes, &found);
         scratch.codes = codes;

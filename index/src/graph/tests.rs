@@ -37,7 +37,7 @@ impl Pair {
         let query = self.store.query(vector);
         let target = Target::of_query(&query, self.store.metric());
         let mut scratch = Scratch::default();
-        self.graph.walk(&self.store, &target, Admitted::All, &[], (width, u64::MAX), &mut scratch);
+        self.graph.walk(&self.store, &target, Admitted::All, &[], width, &mut scratch);
         scratch.found().map(|node| node.slot).collect()
     }
 }

@@ -94,23 +94,20 @@ pub(crate) struct Scratch {
     beam: Beam,
     fresh: Vec<u32>,
     products: Vec<i32>,
+    compared: u64,
     pub(super) codes: Vec<i8>,
 }
 
 impl Scratch {
+    /// How many codes the last walk compared.
+    pub(crate) fn compared(&self) -> u64 {
+        self.compared
+    }
+
     /// The nodes that the last walk kept, best first.
     pub(crate) fn found(&self) -> impl Iterator<Item = Scored> + '_ {
         self.beam.nodes()
     }
-}
-
-/// What a walk did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Walked {
-    /// Codes that were compared.
-    pub(crate) compared: u64,
-    /// Whether it ended before it had nothing left to do.
-    pub(crate) is_cut: bool,
 }
 
 /// Which slots a walk has seen: those stamped with its number.
@@ -146,43 +143,38 @@ impl Visited {
 }
 
 impl Graph {
-    /// Walks towards a target and keeps the best `width` admitted nodes in the scratch. Stops when none of them is left to
-    /// expand, or once it has compared `budget` codes.
+    /// Walks towards a target and keeps the best `width` admitted nodes in the scratch, until none of them is left to expand.
     pub(crate) fn walk(
         &self,
         store: &VectorStore,
         target: &Target<'_>,
         admitted: Admitted<'_>,
         seeds: &[u32],
-        (width, budget): (usize, u64),
+        width: usize,
         scratch: &mut Scratch,
-    ) -> Walked {
+    ) {
         scratch.beam.reset(width);
         scratch.visited.begin(self.parents.len());
-        let mut walked = self.start(store, target, admitted, scratch);
+        scratch.compared = 0;
+        self.start(store, target, admitted, scratch);
         scratch.fresh.clear();
         for seed in seeds {
             if self.contains(*seed) && scratch.visited.insert(*seed) {
                 scratch.fresh.push(*seed);
             }
         }
-        walked.compared += self.score_fresh(store, target, scratch);
+        self.score_fresh(store, target, scratch);
         while let Some(node) = scratch.beam.expand() {
             self.gather(store, node, admitted, scratch);
             if let Some(next) = scratch.beam.peek() {
                 prefetch(self.rows.row(next));
             }
-            walked.compared += self.score_fresh(store, target, scratch);
-            if walked.compared >= budget {
-                walked.is_cut = true;
-                break;
-            }
+            self.score_fresh(store, target, scratch);
         }
-        walked
     }
 
     /// Puts the best entries into the beam.
-    fn start(&self, store: &VectorStore, target: &Target<'_>, admitted: Admitted<'_>, scratch: &mut Scratch) -> Walked {
+    fn start(&self, store: &VectorStore, target: &Target<'_>, admitted: Admitted<'_>, scratch: &mut Scratch) {
         let slots = self.entries.slots();
         scratch.products.resize(slots.len(), 0);
         kernels().dot_rows(target.codes, self.entries.codes(), Rows::First(slots.len()), &mut scratch.products);
@@ -210,7 +202,7 @@ impl Graph {
             scratch.fresh.push(root);
             self.score_fresh(store, target, scratch);
         }
-        Walked { compared: slots.len() as u64, is_cut: false }
+        scratch.compared += slots.len() as u64;
     }
 
     /// Collects the unseen neighbours of a node, and fetches their codes.
@@ -231,6 +223,9 @@ impl Graph {
 
     /// Collects the admitted neighbours of a node that is not admitted itself.
     fn step_over(&self, store: &VectorStore, node: u32, admitted: Admitted<'_>, scratch: &mut Scratch) {
+        if scratch.fresh.len() >= DEGREE_MAX {
+            return;
+        }
         for slot in self.neighbours(node) {
             if admitted.takes(*slot) && self.contains(*slot) && scratch.visited.insert(*slot) {
                 prefetch(store.codes_of(*slot));
@@ -241,8 +236,9 @@ impl Graph {
 
     /// Scores the collected nodes and keeps those that are good enough.
     #[inline]
-    fn score_fresh(&self, store: &VectorStore, target: &Target<'_>, scratch: &mut Scratch) -> u64 {
-        let Scratch { fresh, products, beam, .. } = scratch;
+    fn score_fresh(&self, store: &VectorStore, target: &Target<'_>, scratch: &mut Scratch) {
+        let Scratch { fresh, products, beam, compared, .. } = scratch;
+        *compared += fresh.len() as u64;
         for part in fresh.chunks(DEGREE_MAX) {
             let mut rows: [&[u8]; DEGREE_MAX] = [&[]; DEGREE_MAX];
             for (row, slot) in rows.iter_mut().zip(part) {
@@ -258,6 +254,5 @@ impl Graph {
                 }
             }
         }
-        fresh.len() as u64
     }
 }
