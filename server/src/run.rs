@@ -215,7 +215,7 @@ fn start_background(
             tracing::error!(%error, "HTTP ended");
         }
     });
-    let ticker = Ticker { monitor: Arc::clone(monitor), service: Arc::clone(service), reporter };
+    let ticker = Ticker { monitor: Arc::clone(monitor), service: Arc::clone(service), reporter, watches_ended: false };
     let ticker = tokio::spawn(ticker.run(stop.clone()));
     Ok(Background { stop, http, ticker })
 }
@@ -225,10 +225,11 @@ struct Ticker {
     monitor: Arc<Monitor>,
     service: Arc<OnceLock<Arc<Service>>>,
     reporter: HealthReporter,
+    watches_ended: bool,
 }
 
 impl Ticker {
-    async fn run(self, stop: CancellationToken) {
+    async fn run(mut self, stop: CancellationToken) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
@@ -239,7 +240,7 @@ impl Ticker {
         }
     }
 
-    async fn tick(&self) {
+    async fn tick(&mut self) {
         self.monitor.vitals().tick();
         self.monitor.metrics().upkeep();
         if let Some(service) = self.service.get() {
@@ -249,6 +250,13 @@ impl Ticker {
             Answer::Yes => ServingStatus::Serving,
             Answer::No(_) => ServingStatus::NotServing,
         };
+        if self.monitor.vitals().is_draining() && !self.watches_ended {
+            // A watch has no end of its own, and the stop waits for calls that have begun.
+            for name in HEALTH_NAMES {
+                self.reporter.clear_service_status(name).await;
+            }
+            self.watches_ended = true;
+        }
         for name in HEALTH_NAMES {
             self.reporter.set_service_status(name, health).await;
         }

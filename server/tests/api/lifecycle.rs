@@ -5,6 +5,8 @@ use std::time::Duration;
 use cairn_proto::v1;
 use cairn_server::{RunError, run};
 use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 
 use crate::support::{TestNode, configuration, memory, reason, space, write_root_key};
@@ -82,6 +84,18 @@ async fn a_deadline_is_kept() {
     let status = node.memories.count_memories(request).await.unwrap_err();
     // The client gives up at the same time, with CANCELLED, and may be the first.
     assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_of_the_health_does_not_hold_up_the_stop() {
+    let node = TestNode::start_with(|config| config.shutdown.grace = Duration::from_secs(60)).await;
+    let mut health = HealthClient::new(node.channel.clone());
+    let request = HealthCheckRequest { service: String::new() };
+    let mut watch = health.watch(request).await.unwrap().into_inner();
+    assert!(watch.message().await.unwrap().is_some());
+    tokio::time::timeout(Duration::from_secs(30), node.handle.stop())
+        .await
+        .expect("the stop does not wait for the watch");
 }
 
 #[tokio::test(flavor = "multi_thread")]
