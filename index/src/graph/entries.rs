@@ -8,10 +8,9 @@ use super::Graph;
 use crate::rotation::next_random;
 use crate::vectors::VectorStore;
 
-/// There is one entry for so many squared nodes.
-const NODES_PER_SQUARED_ENTRY: usize = 1;
+/// As many entries as the square root of the number of nodes, within these; more cost more than they save.
 const ENTRIES_MIN: usize = 16;
-const ENTRIES_MAX: usize = 512;
+const ENTRIES_MAX: usize = 128;
 
 /// The sampled nodes.
 #[derive(Default)]
@@ -33,7 +32,7 @@ impl Entries {
 
     /// How many entries a graph of so many nodes should have.
     fn target(nodes: usize) -> usize {
-        (nodes / NODES_PER_SQUARED_ENTRY).isqrt().clamp(ENTRIES_MIN, ENTRIES_MAX)
+        nodes.isqrt().clamp(ENTRIES_MIN, ENTRIES_MAX)
     }
 
     /// Considers a new node, so that in the end every node was taken with the same chance.

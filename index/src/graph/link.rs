@@ -9,11 +9,11 @@ use crate::vectors::VectorStore;
 /// How many nodes the walk for a new node keeps.
 const LINK_WIDTH: usize = 96;
 /// How many neighbours a new node gets.
-const LINK_DEGREE: usize = 32;
+const LINK_DEGREE: usize = 24;
 /// How many it gets at least, where all candidates lie in few directions.
-const LINK_DEGREE_MIN: usize = 16;
+const LINK_DEGREE_MIN: usize = 12;
 /// How many neighbours are left in a row that was full.
-const PRUNED_DEGREE: usize = 36;
+const PRUNED_DEGREE: usize = 30;
 /// A candidate is left out if one that was picked is nearer to it than this part of its own squared distance.
 const OCCLUSION: f32 = 1.0 / 1.15;
 /// A node that has so many children gets no more if another one can have them.

@@ -38,7 +38,7 @@ use entries::Entries;
 pub(crate) use walk::{Admitted, Scratch, Target};
 
 /// A row: how many neighbours, then so many slots.
-const ROW: usize = 48;
+const ROW: usize = 40;
 /// The most neighbours of a node.
 pub(crate) const DEGREE_MAX: usize = ROW - 1;
 /// A chunk of rows has 2^14.
