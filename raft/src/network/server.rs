@@ -19,6 +19,7 @@ use cairn_proto::peer::{
 use cairn_proto::storage;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::type_config::alias::SnapshotOf;
 use parking_lot::Mutex;
 use prost::Message;
@@ -214,9 +215,13 @@ impl PeerService for PeerServer {
     ) -> Result<Response<OfferSnapshotResponse>, Status> {
         let request = request.into_inner();
         let core = self.core(request.header.as_ref()).await?;
+        let vote = required_vote(request.vote.as_ref())?;
+        if vote < core.raft.metrics().borrow_watched().vote {
+            return Err(Status::failed_precondition("a newer leader is known here"));
+        }
         let manifest = request.manifest.ok_or_else(|| Status::invalid_argument("the field `manifest` is missing"))?;
         let receiver = Arc::clone(&core.receiver);
-        let received_bytes = blocking(move || receiver.lock().offer(&manifest)).await?;
+        let received_bytes = blocking(move || receiver.lock().offer(vote, &manifest)).await?;
         Ok(Response::new(OfferSnapshotResponse { received_bytes }))
     }
 
@@ -232,17 +237,18 @@ impl PeerService for PeerServer {
         let core = self.core(start.header.as_ref()).await?;
         let vote = required_vote(start.vote.as_ref())?;
         let manifest = start.manifest.ok_or_else(|| Status::invalid_argument("the field `manifest` is missing"))?;
-        let manifest = Arc::new(manifest);
+        let receiver = Arc::clone(&core.receiver);
+        let stream = blocking(move || receiver.lock().begin(vote, &manifest)).await?;
         while let Some(message) = parts.message().await? {
             let Some(send_snapshot_request::Part::Chunk(chunk)) = message.part else {
                 return Err(Status::invalid_argument("a snapshot continues with pieces of its files"));
             };
-            let (receiver, manifest) = (Arc::clone(&core.receiver), Arc::clone(&manifest));
-            blocking(move || receiver.lock().write(&manifest, &chunk)).await?;
+            let receiver = Arc::clone(&core.receiver);
+            blocking(move || receiver.lock().write(stream, &chunk)).await?;
         }
         let (receiver, keyring, staged) = (Arc::clone(&core.receiver), Arc::clone(&core.keyring), start.keyring);
         let snapshot = blocking(move || {
-            let snapshot = receiver.lock().finish(&manifest)?;
+            let snapshot = receiver.lock().finish(stream)?;
             // Keys before the data that they open: the log entries that carried them are skipped.
             keyring.merge(&staged).map_err(|error| ReceiveError::Invalid(error.to_string()))?;
             Ok(snapshot)
@@ -251,8 +257,6 @@ impl PeerService for PeerServer {
         let meta = snapshot.meta().clone();
         let installed = core.raft.install_full_snapshot(vote, SnapshotOf::<TypeConfig, _> { meta, snapshot }).await;
         let vote = installed.map_err(stopped)?.vote;
-        let receiver = Arc::clone(&core.receiver);
-        blocking(move || receiver.lock().clear()).await?;
         Ok(Response::new(SendSnapshotResponse { vote: Some(vote_to_proto(&vote)) }))
     }
 

@@ -178,9 +178,10 @@ async fn start_core(
         if first_start {
             identity.set_log_created()?;
         }
-        Ok((generations, snapshots, log))
+        let receiver = SnapshotReceiver::open(&group_dir)?;
+        Ok((generations, snapshots, receiver, log))
     });
-    let (generations, snapshots, log) = opened.await?;
+    let (generations, snapshots, receiver, log) = opened.await?;
     let wal = Arc::clone(log.wal());
     let shared = Arc::new(Shared::new(Arc::new(generations), snapshots, limits.clone()));
     let machine = StateMachine::new(Arc::clone(&shared)).map_err(StartError::io(data_dir))?;
@@ -207,7 +208,7 @@ async fn start_core(
         proposals,
         reads,
         states: States::default(),
-        receiver: Arc::new(Mutex::new(SnapshotReceiver::new(layout.group.join("incoming")))),
+        receiver: Arc::new(Mutex::new(receiver)),
         data_dir: data_dir.to_path_buf(),
         timing: timing.clone(),
         limits: limits.clone(),

@@ -4,6 +4,7 @@
 //! group-0/snapshots/ID/             a checkpoint, mostly hard links; ours to send
 //! group-0/incoming/manifest         what is being received: peer.v1.SnapshotManifest
 //! group-0/incoming/files/           what has been received of it
+//! group-0/staged-N/                 what was received completely and waits to be installed
 //! ```
 //!
 //! The state is durable by itself, so a snapshot serves two ends only: a follower that has fallen behind the log, and the
@@ -49,9 +50,8 @@ pub(crate) type SnapshotData = Arc<SnapshotDir>;
 /// A snapshot in a directory of its own.
 #[derive(Debug)]
 pub(crate) struct SnapshotDir {
+    /// Removed with this value, unless it has become a generation until then.
     path: PathBuf,
-    /// Whether the directory is removed with this value: ours are, a received one becomes a generation.
-    temporary: bool,
     id: String,
     meta: SnapshotMeta,
     files: Vec<(String, u64)>,
@@ -59,6 +59,11 @@ pub(crate) struct SnapshotDir {
 }
 
 impl SnapshotDir {
+    /// The snapshot `id` in the directory `path`, which holds `files` (names and bytes) and nothing else.
+    fn new(path: PathBuf, id: String, meta: SnapshotMeta, files: Vec<(String, u64)>) -> Self {
+        Self { path, id, meta, files, manifest: OnceLock::new() }
+    }
+
     /// What the snapshot covers.
     #[must_use]
     pub(crate) fn meta(&self) -> &SnapshotMeta {
@@ -99,9 +104,6 @@ impl SnapshotDir {
 
 impl Drop for SnapshotDir {
     fn drop(&mut self) {
-        if !self.temporary {
-            return;
-        }
         let path = std::mem::take(&mut self.path);
         // The last owner may be a task on an async worker.
         std::thread::spawn(move || {
@@ -166,7 +168,7 @@ impl SnapshotStore {
             let name = name.ok_or_else(|| "the checkpoint has a file in a place of its own".to_string())?;
             files.push((name.to_string(), *size));
         }
-        let dir = Arc::new(SnapshotDir { path, temporary: true, id, meta, files, manifest: OnceLock::new() });
+        let dir = Arc::new(SnapshotDir::new(path, id, meta, files));
         let mut held = self.state.lock();
         held.previous_index = held.current.as_ref().and_then(|dir| dir.index());
         held.current = Some(Arc::clone(&dir));
@@ -235,14 +237,8 @@ mod tests {
     fn a_transfer_holds_the_log_until_it_ends() {
         let dir = tempfile::tempdir().unwrap();
         let store = SnapshotStore::open(dir.path().join("snapshots")).unwrap();
-        let snapshot = SnapshotDir {
-            path: PathBuf::new(),
-            temporary: false,
-            id: "1".to_string(),
-            meta: SnapshotMeta::default(),
-            files: Vec::new(),
-            manifest: OnceLock::new(),
-        };
+        let snapshot =
+            SnapshotDir::new(dir.path().join("none"), "1".to_string(), SnapshotMeta::default(), Vec::new());
         let transfer = store.begin_transfer(&snapshot);
         assert_eq!(store.transfers_min(), Some(0));
         drop(transfer);

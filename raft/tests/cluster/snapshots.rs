@@ -1,5 +1,13 @@
 //! Followers that the log can no longer help.
 
+use std::fs;
+
+use cairn_proto::peer::peer_service_client::PeerServiceClient;
+use cairn_proto::peer::{
+    PeerHeader, SendSnapshotRequest, SnapshotChunk, SnapshotFile, SnapshotManifest, SnapshotStart,
+    send_snapshot_request::Part,
+};
+use cairn_proto::storage::{LogStoredMembership, LogVote};
 use cairn_raft::ReadLevel;
 
 use crate::support::{Cluster, count, eventually, memory, space, write};
@@ -57,6 +65,44 @@ async fn a_node_whose_log_is_purged_restarts() {
     assert_eq!(count(cluster.node(1), ReadLevel::Linearizable).await, written);
     assert_eq!(cluster.digests().await.1, before);
     eventually("the status says where the log begins", || first_log_index(&cluster, 1) > 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_was_not_offered_is_refused_and_leaves_no_file() {
+    let cluster = Cluster::running(1).await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("x");
+    let address = format!("http://{}", cluster.peer_address(1));
+    let mut client = PeerServiceClient::connect(address).await.unwrap();
+    for name in [file.to_str().unwrap(), "../x", "x"] {
+        let start = SnapshotStart {
+            header: Some(PeerHeader {
+                cluster_id: cluster.node(1).status().cluster_id.to_vec().into(),
+                group: 0,
+                from_node_id: 2,
+                from_incarnation: vec![2; 16].into(),
+                to_node_id: 1,
+            }),
+            vote: Some(LogVote { term: 1000, node_id: 2, committed: true }),
+            manifest: Some(SnapshotManifest {
+                snapshot_id: "1".to_string(),
+                last_log_id: None,
+                membership: Some(LogStoredMembership::default()),
+                files: vec![SnapshotFile { name: name.to_string(), size: 1, sha256: vec![0; 32].into() }],
+            }),
+            keyring: cluster.node(1).keyring().export().unwrap().into(),
+        };
+        let chunk = SnapshotChunk { file: 0, offset: 0, crc32: crc32fast::hash(b"x"), data: b"x".to_vec().into() };
+        let parts = [Part::Start(start), Part::Chunk(chunk)].map(|part| SendSnapshotRequest { part: Some(part) });
+        let refused = client.send_snapshot(futures::stream::iter(parts)).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Aborted, "{refused}");
+        assert!(refused.message().contains("not the snapshot that was offered"), "{refused}");
+    }
+    assert!(!file.exists());
+    let group_dir = cluster.data_dir(1).join("group-0");
+    let names: Vec<_> = fs::read_dir(group_dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(names.iter().all(|name| name != "x" && name != "incoming"), "{names:?}");
+    assert!(cluster.node(1).is_alive());
 }
 
 fn first_log_index(cluster: &Cluster, id: u64) -> u64 {
