@@ -27,7 +27,7 @@ use crate::types::{
     ConvertError, Entry, LogId, TypeConfig, Vote, decode_entry, decode_vote, encode_entry, encode_vote,
     log_id_from_proto, log_id_to_proto,
 };
-use crate::wal::{Environment, Recovered, SealContext, Wal, WalError, WalOptions};
+use crate::wal::{Callback, Environment, Recovered, SealContext, Wal, WalError, WalOptions};
 
 /// The log of one Raft group.
 #[derive(Debug)]
@@ -96,6 +96,16 @@ impl LogStore {
     pub fn wal(&self) -> &Arc<Wal> {
         &self.reader.wal
     }
+}
+
+/// A callback for the log, and what waits until it is called.
+fn acknowledgement() -> (Callback, impl Future<Output = Result<(), WalError>>) {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let done = Box::new(move |result| {
+        // Nobody waits any more when the core was dropped.
+        let _ = sender.send(result);
+    });
+    (done, async { receiver.await.map_err(|_dropped| WalError::Stopped)? })
 }
 
 fn decode_log_id(bytes: &[u8]) -> Result<LogId, ConvertError> {
@@ -194,14 +204,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        let done = Box::new(move |result| {
-            // Nobody waits any more when the core was dropped.
-            let _ = sender.send(result);
-        });
+        let (done, durable) = acknowledgement();
         self.reader.wal.save_vote(encode_vote(vote).into(), done)?;
-        receiver.await.map_err(|_dropped| WalError::Stopped)??;
-        Ok(())
+        Ok(durable.await?)
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
@@ -241,11 +246,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let before = self.reader.wal.summary().last_index();
-        self.reader.wal.truncate_after(last_log_id.map(|log_id| log_id.index))?;
+        let (done, durable) = acknowledgement();
+        self.reader.wal.truncate_after(last_log_id.map(|log_id| log_id.index), done)?;
         if before > last_log_id.map(|log_id| log_id.index) {
             self.last_entry = last_log_id;
         }
-        Ok(())
+        // What follows may depend on it, such as the installation of a snapshot that contradicts what was removed.
+        Ok(durable.await?)
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {

@@ -266,3 +266,14 @@ async fn a_record_that_is_no_entry_is_refused_at_start() {
     let opened = LogStore::open(&place.path(), options(), place.seal.clone(), 1_000);
     assert!(matches!(opened, Err(WalError::Corruption { .. })), "{opened:?}");
 }
+
+#[tokio::test]
+async fn a_truncation_is_durable_when_it_returns() {
+    let place = Place::new();
+    let mut store = place.open(1_000);
+    append(&mut store, (0..=5).map(|index| entry(index, 10)).collect()).await;
+    let before = store.wal().stats().syncs;
+    store.truncate_after(Some(log_id(3))).await.unwrap();
+    assert!(store.wal().stats().syncs > before, "nothing was synced");
+    assert_eq!(store.get_log_state().await.unwrap().last_log_id, Some(log_id(3)));
+}

@@ -202,17 +202,16 @@ impl Wal {
         self.shared.submit_committed(committed)
     }
 
-    /// Removes the entries after an index, or all of them.
+    /// Removes the entries after an index, or all of them; `done` is called when that is durable. With an error `done` is
+    /// not called.
     ///
     /// # Errors
     /// [`WalError::Stopped`].
-    pub fn truncate_after(&self, last_index: Option<u64>) -> Result<(), WalError> {
-        let from = match last_index {
-            None => 0,
-            Some(u64::MAX) => return Ok(()),
-            Some(index) => index + 1,
-        };
-        self.shared.submit(None, |ledger| {
+    pub fn truncate_after(&self, last_index: Option<u64>, done: Callback) -> Result<(), WalError> {
+        // There is nothing after the last index that there can be.
+        let from = last_index.map_or(Some(0), |index| index.checked_add(1));
+        self.shared.submit(Some(Waiting { done, room: None }), |ledger| {
+            let Some(from) = from else { return Ok((Vec::new(), 0)) };
             let changed = ledger.truncate(from);
             Ok((if changed { vec![Record::Truncation { from }] } else { Vec::new() }, 0))
         })

@@ -63,6 +63,27 @@ fn a_vote_waits_for_the_entries_before_it_and_shares_their_sync() {
 }
 
 #[test]
+fn a_truncation_is_acknowledged_when_it_is_durable() {
+    let bench = Bench::new();
+    let wal = bench.open();
+    append(&wal, 1, entries_from(1, 3, 10)).unwrap().wait().unwrap();
+    let gate = bench.disk.gate.lock();
+    let (done, ack) = Ack::new();
+    wal.truncate_after(Some(1), done).unwrap();
+    assert!(!ack.has_come(), "acknowledged before the sync");
+    drop(gate);
+    ack.wait().unwrap();
+    let after = bench.on(bench.disk.after_power_cut(Keep::Nothing));
+    assert_eq!(after.try_open().unwrap().1.summary.last_index(), Some(1));
+    // What removes nothing is acknowledged as well.
+    for last_index in [Some(1), Some(u64::MAX)] {
+        let (done, ack) = Ack::new();
+        wal.truncate_after(last_index, done).unwrap();
+        ack.wait().unwrap();
+    }
+}
+
+#[test]
 fn a_full_queue_makes_appends_wait() {
     let mut bench = Bench::new();
     bench.options.queue_bytes_max = 4096;
@@ -146,7 +167,7 @@ fn a_reading_stands_whatever_happens_before_it_is_loaded() {
     }
     let reading = wal.read(1..13, usize::MAX);
     assert!(!reading.is_cached() && reading.first_index() == 1);
-    wal.truncate_after(Some(5)).unwrap();
+    wal.truncate_after(Some(5), Box::new(drop)).unwrap();
     wal.purge_to(4, Bytes::new()).unwrap();
     append(&wal, 6, vec![entry(6, 1, 900)]).unwrap().wait().unwrap();
     assert_eq!(reading.load().unwrap(), entries_from(1, 12, 900));

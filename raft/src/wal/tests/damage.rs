@@ -22,7 +22,7 @@ fn written(clean: bool) -> Written {
         &|| Some(append(&wal, 1, entries_from(1, 1, 60)).unwrap()),
         &|| Some(append(&wal, 2, entries_from(2, 1, 300)).unwrap()),
         &|| Some(append(&wal, 3, entries_from(3, 1, 40)).unwrap()),
-        &|| wal.truncate_after(Some(2)).map(|()| None).unwrap(),
+        &|| wal.truncate_after(Some(2), Box::new(drop)).map(|()| None).unwrap(),
         &|| Some(append(&wal, 3, vec![entry(3, 1, 50)]).unwrap()),
         &|| wal.purge_to(1, Bytes::from_static(b"log id 1")).map(|()| None).unwrap(),
         &|| Some(save_vote(&wal, "term 2").unwrap()),

@@ -72,7 +72,7 @@ fn run(bench: &Bench, script: &[Call]) -> (usize, usize) {
             Call::Append(first, entries) => append(&wal, *first, entries.clone()).map(Some),
             Call::Vote(vote) => save_vote(&wal, vote).map(Some),
             Call::Committed(index) => wal.save_committed(Bytes::from(index.to_string())).map(|()| None),
-            Call::Truncate(index) => wal.truncate_after(Some(*index)).map(|()| None),
+            Call::Truncate(index) => wal.truncate_after(Some(*index), Box::new(drop)).map(|()| None),
             Call::Purge(index) => wal.purge_to(*index, Bytes::from(index.to_string())).map(|()| None),
         };
         let Ok(ack) = called else { break };

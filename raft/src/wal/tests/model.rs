@@ -150,7 +150,7 @@ impl Pair {
     }
 
     fn truncate(&mut self, last_index: Option<u64>) {
-        self.wal.truncate_after(last_index).unwrap();
+        self.wal.truncate_after(last_index, Box::new(drop)).unwrap();
         self.model.truncate_after(last_index);
     }
 
