@@ -128,6 +128,23 @@ struct Held {
     previous_index: Option<u64>,
 }
 
+impl Held {
+    /// Makes `dir` the newest snapshot if it is. Snapshots are taken beside the apply thread, so one that was begun
+    /// before another was installed may be done after it, and must not take its place.
+    fn replace(&mut self, dir: Arc<SnapshotDir>) -> Arc<SnapshotDir> {
+        if let Some(current) = &self.current {
+            if dir.index() < current.index() {
+                return Arc::clone(current);
+            }
+            if current.index() < dir.index() {
+                self.previous_index = current.index();
+            }
+        }
+        self.current = Some(Arc::clone(&dir));
+        dir
+    }
+}
+
 impl SnapshotStore {
     /// An empty store in `dir`; removes what an earlier process left there.
     pub(crate) fn open(dir: PathBuf) -> Result<Self, StartError> {
@@ -146,7 +163,8 @@ impl SnapshotStore {
         self.state.lock().previous_index
     }
 
-    /// Takes a snapshot of `engine` and makes it the newest. Blocks.
+    /// Takes a snapshot of `engine` and returns the newest: this one, unless a later state has been installed meanwhile.
+    /// Blocks.
     pub(crate) fn build(&self, engine: &Engine) -> Result<Arc<SnapshotDir>, String> {
         let id = format!("{:06}", self.next.fetch_add(1, Ordering::Relaxed));
         let path = self.dir.join(&id);
@@ -169,10 +187,7 @@ impl SnapshotStore {
             files.push((name.to_string(), *size));
         }
         let dir = Arc::new(SnapshotDir::new(path, id, meta, files));
-        let mut held = self.state.lock();
-        held.previous_index = held.current.as_ref().and_then(|dir| dir.index());
-        held.current = Some(Arc::clone(&dir));
-        Ok(dir)
+        Ok(self.state.lock().replace(dir))
     }
 
     /// Notes that `snapshot` is being sent; the log after it is kept until the returned value is dropped.
@@ -222,6 +237,7 @@ pub(crate) fn hash_file(path: &Path) -> std::io::Result<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::{LeaderId, LogId};
 
     #[test]
     fn only_plain_file_names_pass() {
@@ -231,6 +247,24 @@ mod tests {
         for bad in ["", ".", "..", "a/b", "/etc/passwd", "..\\x", "a\0b", "é", &"x".repeat(129)] {
             assert!(!is_file_name(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_older_snapshot_does_not_take_the_place_of_a_newer_one() {
+        let snapshot = |index| {
+            let last_log_id = Some(LogId::new(LeaderId { term: 1, node_id: 1 }, index));
+            let meta = SnapshotMeta { last_log_id, ..SnapshotMeta::default() };
+            Arc::new(SnapshotDir::new(PathBuf::new(), index.to_string(), meta, Vec::new()))
+        };
+        let mut held = Held::default();
+        assert_eq!(held.replace(snapshot(10)).index(), Some(10));
+        assert_eq!(held.previous_index, None);
+        assert_eq!(held.replace(snapshot(30)).index(), Some(30));
+        assert_eq!(held.previous_index, Some(10));
+        assert_eq!(held.replace(snapshot(20)).index(), Some(30), "it was begun before the other was installed");
+        let again = snapshot(30);
+        assert!(Arc::ptr_eq(&held.replace(Arc::clone(&again)), &again), "the same state may be taken again");
+        assert_eq!(held.previous_index, Some(10));
     }
 
     #[test]
