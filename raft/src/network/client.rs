@@ -258,7 +258,7 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let timeout = option.hard_ttl();
         let mut client = self.client(Lane::Snapshot).map_err(StreamingError::from)?;
-        let transfer = self.factory.shared.snapshots.begin_transfer(&snapshot.snapshot);
+        let transfer = self.factory.shared.snapshots.begin_transfer(&snapshot.snapshot, self.target);
         let keyring = self.factory.keyring.export().map(Bytes::from);
         let keyring = keyring.map_err(NetworkError::from_string)?;
         let chunk_bytes = self.factory.limits.snapshot_chunk_bytes;
@@ -267,10 +267,12 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
             sent = tokio::time::timeout(timeout, sending) => sent,
             closed = cancel => return Err(StreamingError::Closed(closed)),
         };
-        drop(transfer);
         let late = || Status::deadline_exceeded("the snapshot was not installed in time");
         let vote = match sent.unwrap_or_else(|_| Err(SendError::Peer(late()))) {
-            Ok(vote) => vote,
+            Ok(vote) => {
+                transfer.arrived();
+                vote
+            }
             Err(SendError::Peer(status)) => {
                 return Err(self.rpc_error(RPCTypes::InstallSnapshot, timeout, &status).into());
             }

@@ -1,7 +1,8 @@
 //! When to take a snapshot and what to purge.
 //!
 //! openraft's own policies count entries; here bytes and time count, and an entry is purged only when nobody may still need
-//! it: it is in RocksDB's files, in the snapshot before the newest, and no transfer starts before it.
+//! it: it is in RocksDB's files, in the snapshot before the newest, and in the snapshot of everyone who was sent one and
+//! has not caught up since.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Limits, Timing};
 use crate::state_machine::{Shared, StateMachine};
-use crate::types::TypeConfig;
+use crate::types::{LogId, TypeConfig};
 
 /// How often the controller looks.
 const TICK: Duration = Duration::from_millis(500);
@@ -67,14 +68,22 @@ pub(crate) async fn run(
         let generation = shared.generations.current();
         let durable = tokio::task::spawn_blocking(move || generation.durable_applied()).await;
         let Ok(Ok(durable)) = durable else { continue };
-        let purged = raft.metrics().borrow_watched().purged.map(|log_id| log_id.index);
+        let (purged, matched) = {
+            let metrics = raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let index = |log_id: &Option<LogId>| log_id.as_ref().map(|log_id| log_id.index);
+            let matched = metrics.replication.iter().flatten().map(|(&id, log_id)| (id, index(log_id)));
+            (index(&metrics.purged), matched.collect())
+        };
+        let snapshot = shared.snapshots.current().and_then(|dir| dir.index());
+        shared.snapshots.transfers().release(snapshot, &matched);
         let view = View {
             bytes_since_snapshot: shared.bytes_since_snapshot(),
             since_snapshot: last_snapshot.elapsed(),
             durable_applied: durable.map(|log_id| log_id.index),
-            snapshot: shared.snapshots.current().and_then(|dir| dir.index()),
+            snapshot,
             previous_snapshot: shared.snapshots.previous_index(),
-            transfers_min: shared.snapshots.transfers_min(),
+            transfers_min: shared.snapshots.transfers().min(),
             purged,
         };
         let decision = decide(&view, &limits, &timing);

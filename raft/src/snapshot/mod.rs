@@ -16,13 +16,14 @@
 //! | `mod.rs` | snapshots on disk, manifests |
 //! | `receive.rs` | the receiving side: staging, checksums, resuming |
 //! | `send.rs` | the sending side |
+//! | `transfers.rs` | who is being sent a snapshot, and the log that it needs then |
 //! | `controller.rs` | when to take a snapshot and what to purge |
 
 mod controller;
 mod receive;
 mod send;
+mod transfers;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ use sha2::{Digest, Sha256};
 pub(crate) use controller::run as run_controller;
 pub(crate) use receive::{ReceiveError, SnapshotReceiver};
 pub(crate) use send::{SendError, send};
+use transfers::{Transfer, Transfers};
 
 use crate::error::StartError;
 use crate::files::{make_dir, remove_dir};
@@ -119,7 +121,7 @@ pub(crate) struct SnapshotStore {
     dir: PathBuf,
     next: AtomicU64,
     state: Mutex<Held>,
-    transfers: Arc<Mutex<BTreeMap<u64, u64>>>,
+    transfers: Transfers,
 }
 
 #[derive(Default)]
@@ -150,7 +152,7 @@ impl SnapshotStore {
     pub(crate) fn open(dir: PathBuf) -> Result<Self, StartError> {
         remove_dir(&dir).map_err(StartError::io(&dir))?;
         make_dir(&dir).map_err(StartError::io(&dir))?;
-        Ok(Self { dir, next: AtomicU64::new(1), state: Mutex::default(), transfers: Arc::default() })
+        Ok(Self { dir, next: AtomicU64::new(1), state: Mutex::default(), transfers: Transfers::default() })
     }
 
     /// The newest snapshot.
@@ -187,31 +189,18 @@ impl SnapshotStore {
             files.push((name.to_string(), *size));
         }
         let dir = Arc::new(SnapshotDir::new(path, id, meta, files));
+        self.transfers.count_snapshot();
         Ok(self.state.lock().replace(dir))
     }
 
-    /// Notes that `snapshot` is being sent; the log after it is kept until the returned value is dropped.
-    pub(crate) fn begin_transfer(&self, snapshot: &SnapshotDir) -> Transfer {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.transfers.lock().insert(id, snapshot.index().unwrap_or(0));
-        Transfer { id, transfers: Arc::clone(&self.transfers) }
+    /// Notes that `snapshot` is being sent to `target`; the log after it is kept, see [`Transfers`].
+    pub(crate) fn begin_transfer(&self, snapshot: &SnapshotDir, target: u64) -> Transfer {
+        self.transfers.begin(target, snapshot.index().unwrap_or(0))
     }
 
-    /// The lowest index that a running transfer starts from.
-    pub(crate) fn transfers_min(&self) -> Option<u64> {
-        self.transfers.lock().values().copied().min()
-    }
-}
-
-/// A running transfer.
-pub(crate) struct Transfer {
-    id: u64,
-    transfers: Arc<Mutex<BTreeMap<u64, u64>>>,
-}
-
-impl Drop for Transfer {
-    fn drop(&mut self) {
-        self.transfers.lock().remove(&self.id);
+    /// What is being sent, and who has not yet caught up.
+    pub(crate) fn transfers(&self) -> &Transfers {
+        &self.transfers
     }
 }
 
@@ -265,17 +254,5 @@ mod tests {
         let again = snapshot(30);
         assert!(Arc::ptr_eq(&held.replace(Arc::clone(&again)), &again), "the same state may be taken again");
         assert_eq!(held.previous_index, Some(10));
-    }
-
-    #[test]
-    fn a_transfer_holds_the_log_until_it_ends() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = SnapshotStore::open(dir.path().join("snapshots")).unwrap();
-        let snapshot =
-            SnapshotDir::new(dir.path().join("none"), "1".to_string(), SnapshotMeta::default(), Vec::new());
-        let transfer = store.begin_transfer(&snapshot);
-        assert_eq!(store.transfers_min(), Some(0));
-        drop(transfer);
-        assert_eq!(store.transfers_min(), None);
     }
 }
