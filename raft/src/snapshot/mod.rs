@@ -170,27 +170,12 @@ impl SnapshotStore {
     pub(crate) fn build(&self, engine: &Engine) -> Result<Arc<SnapshotDir>, String> {
         let id = format!("{:06}", self.next.fetch_add(1, Ordering::Relaxed));
         let path = self.dir.join(&id);
-        let checkpoint = engine.checkpoint(&path).map_err(|error| error_chain(&error))?;
-        let membership = match &checkpoint.applied.membership {
-            None => StoredMembership::default(),
-            Some((log_id, bytes)) => StoredMembership::new(
-                Some(from_engine_log_id(log_id)),
-                decode_membership(bytes).map_err(|error| error.to_string())?,
-            ),
-        };
-        let meta = SnapshotMeta {
-            last_log_id: checkpoint.applied.log_id.as_ref().map(from_engine_log_id),
-            last_membership: membership,
-        };
-        let mut files = Vec::with_capacity(checkpoint.files.len());
-        for (name, size) in &checkpoint.files {
-            let name = name.to_str().filter(|name| is_file_name(name));
-            let name = name.ok_or_else(|| "the checkpoint has a file in a place of its own".to_string())?;
-            files.push((name.to_string(), *size));
-        }
-        let dir = Arc::new(SnapshotDir::new(path, id, meta, files));
+        let built = build_in(engine, &path, id).inspect_err(|_| {
+            // What there is of it takes up space, which may be what was missing.
+            let _ = remove_dir(&path);
+        })?;
         self.transfers.count_snapshot();
-        Ok(self.state.lock().replace(dir))
+        Ok(self.state.lock().replace(built))
     }
 
     /// Notes that `snapshot` is being sent to `target`; the log after it is kept, see [`Transfers`].
@@ -202,6 +187,29 @@ impl SnapshotStore {
     pub(crate) fn transfers(&self) -> &Transfers {
         &self.transfers
     }
+}
+
+/// Takes the snapshot `id` of `engine` in the directory `path`.
+fn build_in(engine: &Engine, path: &Path, id: String) -> Result<Arc<SnapshotDir>, String> {
+    let checkpoint = engine.checkpoint(path).map_err(|error| error_chain(&error))?;
+    let membership = match &checkpoint.applied.membership {
+        None => StoredMembership::default(),
+        Some((log_id, bytes)) => StoredMembership::new(
+            Some(from_engine_log_id(log_id)),
+            decode_membership(bytes).map_err(|error| error.to_string())?,
+        ),
+    };
+    let meta = SnapshotMeta {
+        last_log_id: checkpoint.applied.log_id.as_ref().map(from_engine_log_id),
+        last_membership: membership,
+    };
+    let mut files = Vec::with_capacity(checkpoint.files.len());
+    for (name, size) in &checkpoint.files {
+        let name = name.to_str().filter(|name| is_file_name(name));
+        let name = name.ok_or_else(|| "the checkpoint has a file in a place of its own".to_string())?;
+        files.push((name.to_string(), *size));
+    }
+    Ok(Arc::new(SnapshotDir::new(path.to_path_buf(), id, meta, files)))
 }
 
 /// Whether `name` is a plain file name: it comes from a peer, and must not lead out of the staging directory.

@@ -21,11 +21,13 @@ mod generation;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::type_config::alias::SnapshotOf;
 use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use apply::{ApplyThread, from_engine_log_id};
 pub use generation::Generation;
@@ -36,6 +38,9 @@ use crate::snapshot::{SnapshotData, SnapshotDir, SnapshotStore};
 use crate::types::{
     Entry, EntryPayload, LogId, Response, SnapshotMeta, StoredMembership, TypeConfig, decode_membership,
 };
+
+/// How long to wait after a snapshot that could not be taken.
+const RETRY_INTERVAL: Duration = if cfg!(test) { Duration::from_millis(10) } else { Duration::from_secs(10) };
 
 /// What the rest of the node may know of the state machine.
 pub(crate) struct Shared {
@@ -113,12 +118,17 @@ impl Shared {
 pub(crate) struct StateMachine {
     shared: Arc<Shared>,
     thread: ApplyThread,
+    /// Cancelled with this value, so that no builder outlives it for long.
+    closed: CancellationToken,
+    _closing: DropGuard,
 }
 
 impl StateMachine {
     pub(crate) fn new(shared: Arc<Shared>) -> io::Result<Self> {
         let thread = ApplyThread::start(Arc::clone(&shared.generations))?;
-        Ok(Self { shared, thread })
+        let closed = CancellationToken::new();
+        let closing = closed.clone().drop_guard();
+        Ok(Self { shared, thread, closed, _closing: closing })
     }
 
     async fn apply_chunk(&self, chunk: Chunk) -> io::Result<()> {
@@ -201,7 +211,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        SnapshotBuilder { shared: Arc::clone(&self.shared) }
+        SnapshotBuilder { shared: Arc::clone(&self.shared), closed: self.closed.clone() }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
@@ -222,7 +232,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         installed.map_err(|error| self.shared.fail("a snapshot could not be installed", &error_chain(&error)))?;
         self.shared.publish();
         // openraft wants to be able to read back what it has installed.
-        build_snapshot(&self.shared).await?;
+        let built = build_snapshot(&self.shared).await;
+        built.map_err(|reason| self.shared.fail("what was installed could not be read back", &reason))?;
         Ok(())
     }
 
@@ -236,27 +247,42 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 }
 
 /// Takes snapshots beside the running apply thread.
+///
+/// A failure, such as for want of space, is no reason to stop the node: nothing is lost by it but the permission to purge
+/// the log. openraft takes an error for the end, so it gets none, but waits, and then gets the snapshot that there is.
 pub(crate) struct SnapshotBuilder {
     shared: Arc<Shared>,
+    closed: CancellationToken,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, SnapshotData>, io::Error> {
-        let dir = build_snapshot(&self.shared).await?;
+        let dir = loop {
+            let reason = match build_snapshot(&self.shared).await {
+                Ok(dir) => break dir,
+                Err(reason) => reason,
+            };
+            tracing::warn!(reason, "a snapshot could not be taken; the log is kept until one can");
+            tokio::select! {
+                () = self.closed.cancelled() => return Err(io::Error::other(reason)),
+                () = tokio::time::sleep(RETRY_INTERVAL) => {}
+            }
+            if let Some(current) = self.shared.snapshots.current() {
+                break current;
+            }
+        };
         Ok(SnapshotOf::<TypeConfig, _> { meta: dir.meta().clone(), snapshot: dir })
     }
 }
 
-async fn build_snapshot(shared: &Arc<Shared>) -> io::Result<Arc<SnapshotDir>> {
+async fn build_snapshot(shared: &Arc<Shared>) -> Result<Arc<SnapshotDir>, String> {
     // Counted from before the checkpoint, so that nothing is counted as covered that may not be.
     let covered = shared.bytes_since_snapshot();
     let builder = Arc::clone(shared);
-    let built = tokio::task::spawn_blocking(move || builder.snapshots.build(&builder.generations.current()))
-        .await
-        .map_err(io::Error::other)?;
-    let dir = built.map_err(|reason| shared.fail("a snapshot could not be taken", &reason))?;
+    let built = tokio::task::spawn_blocking(move || builder.snapshots.build(&builder.generations.current())).await;
+    let dir = built.map_err(|error| error.to_string())??;
     let subtract = |bytes: u64| Some(bytes.saturating_sub(covered));
     let _ = shared.bytes_since_snapshot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract);
     Ok(dir)

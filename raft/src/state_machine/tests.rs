@@ -7,7 +7,7 @@ use cairn_engine::Options;
 use cairn_engine::crypto::ClusterId;
 use cairn_engine::keyring::{Keyring, RootKey};
 use openraft::StorageError;
-use openraft::storage::RaftStateMachine;
+use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
@@ -68,4 +68,50 @@ async fn an_entry_that_is_no_command_stops_the_node() {
     let reason = machine.shared.fatal().borrow().clone().unwrap();
     assert!(reason.contains("could not be applied"), "{reason}");
     assert_eq!(machine.applied_state().await.unwrap().0, None);
+}
+
+/// Makes taking snapshots impossible until the returned path is removed.
+fn obstruct_snapshots(dir: &TempDir) -> std::path::PathBuf {
+    let snapshots = dir.path().join("group-0").join("snapshots");
+    std::fs::remove_dir_all(&snapshots).unwrap();
+    std::fs::write(&snapshots, "in the way").unwrap();
+    snapshots
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_cannot_be_taken_does_not_stop_the_node() {
+    let store = Builder::new();
+    let (dir, _log, mut machine) = store.build().await.unwrap();
+    let mut builder = machine.get_snapshot_builder().await;
+    let first = builder.build_snapshot().await.unwrap().snapshot;
+    obstruct_snapshots(&dir);
+    let second = builder.build_snapshot().await.unwrap().snapshot;
+    assert!(Arc::ptr_eq(&first, &second), "the one that there is stays");
+    assert_eq!(*machine.shared.fatal().borrow(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_snapshot_is_tried_again_until_it_can_be_taken() {
+    let store = Builder::new();
+    let (dir, _log, mut machine) = store.build().await.unwrap();
+    let obstacle = obstruct_snapshots(&dir);
+    let mut builder = machine.get_snapshot_builder().await;
+    let building = tokio::spawn(async move { builder.build_snapshot().await });
+    tokio::time::sleep(super::RETRY_INTERVAL * 5).await;
+    assert!(!building.is_finished());
+    std::fs::remove_file(&obstacle).unwrap();
+    std::fs::create_dir(&obstacle).unwrap();
+    building.await.unwrap().unwrap();
+    assert_eq!(*machine.shared.fatal().borrow(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_builder_ends_with_its_state_machine() {
+    let store = Builder::new();
+    let (dir, _log, mut machine) = store.build().await.unwrap();
+    obstruct_snapshots(&dir);
+    let mut builder = machine.get_snapshot_builder().await;
+    let building = tokio::spawn(async move { builder.build_snapshot().await });
+    drop(machine);
+    assert!(building.await.unwrap().is_err());
 }
