@@ -172,8 +172,7 @@ impl Error {
         error.0.transport = transport;
         error.0.retry_after = details.retry_info().and_then(|info| info.retry_delay);
         error.0.violations = violations_of(&details);
-        error.0.resource =
-            details.resource_info().map(|info| (info.resource_type.clone(), info.resource_name.clone()));
+        error.0.resource = details.resource_info().map(|info| (info.resource_type.clone(), info.resource_name.clone()));
         if let Some(info) = details.error_info() {
             error.0.reason = Some(info.reason.clone());
             error.0.metadata = info.metadata.clone().into_iter().collect();
