@@ -32,7 +32,7 @@ use crate::network::{Membership, NetworkFactory, PeerServer, Peers, serve};
 use crate::snapshot::{SnapshotReceiver, SnapshotStore, run_controller};
 use crate::state_machine::{Generations, Shared, StateMachine, error_chain};
 use crate::types::{GROUP, PeerNode};
-use crate::wal::SealContext;
+use crate::wal::{Environment, Recovered, SealContext, Summary, WalError};
 
 /// Entries in one append.
 const APPEND_ENTRIES_MAX: u64 = 1024;
@@ -172,8 +172,10 @@ async fn start_core(
     let log_limits = limits.clone();
     let opened = blocking(move || {
         let first_start = !identity.log_created();
-        let log = open_log(&log_dir, &log_limits, Arc::clone(&opening_keyring), node_id, first_start)?;
+        let (log, recovered) = open_log(&log_dir, &log_limits, Arc::clone(&opening_keyring), node_id, first_start)?;
         let generations = Generations::open(&group_dir, &engine, opening_keyring, first_start)?;
+        let applied = generations.current().applied().log_id.map(|log_id| log_id.index);
+        check_store(&log_dir, &group_dir, &recovered.summary, applied)?;
         let snapshots = SnapshotStore::open(group_dir.join("snapshots"))?;
         if first_start {
             identity.set_log_created()?;
@@ -231,21 +233,33 @@ fn open_log(
     keyring: Arc<Keyring>,
     node_id: u64,
     first_start: bool,
-) -> Result<LogStore, StartError> {
-    let missing = || StartError::Damaged {
-        path: dir.to_path_buf(),
-        reason: "the log is missing, and it had been made".to_string(),
-    };
-    if !first_start && !dir.is_dir() {
-        return Err(missing());
-    }
+) -> Result<(LogStore, Recovered), StartError> {
     let seal = SealContext { keyring, node_id, group: GROUP };
-    let opened = LogStore::open(dir, limits.log.clone(), seal, APPEND_BYTES_MAX);
-    let (log, recovered) = opened.map_err(|error| StartError::Log(error_chain(&error)))?;
-    if recovered.created && !first_start {
-        return Err(missing());
+    let environment = Environment { must_exist: !first_start, ..Environment::default() };
+    let opened = LogStore::open_in(dir, limits.log.clone(), seal, APPEND_BYTES_MAX, environment);
+    opened.map_err(|error| match error {
+        WalError::Missing { path } => {
+            StartError::Damaged { path, reason: "the log is missing, and it had been made".to_string() }
+        }
+        error => StartError::Log(error_chain(&error)),
+    })
+}
+
+/// Refuses a store and a log that are not each other's: one of them is older than the other, or was made anew. What a
+/// purge took from the log must be in the store, and nothing is applied before this node has had a vote.
+fn check_store(log_dir: &Path, group_dir: &Path, log: &Summary, applied: Option<u64>) -> Result<(), StartError> {
+    if let (None, Some(applied)) = (&log.vote, applied) {
+        let reason = format!("the log has never voted, but the store has applied index {applied}");
+        return Err(StartError::Damaged { path: log_dir.to_path_buf(), reason });
     }
-    Ok(log)
+    match &log.purged {
+        Some(purged) if applied.is_none_or(|applied| applied < purged.index) => {
+            let applied = applied.map_or("nothing".to_string(), |applied| format!("up to index {applied}"));
+            let reason = format!("the store has applied {applied}, but the log begins after index {}", purged.index);
+            Err(StartError::Damaged { path: group_dir.to_path_buf(), reason })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn raft_config(cluster_name: &str, timing: &Timing, limits: &Limits) -> Result<Config, StartError> {
@@ -359,5 +373,45 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => Err(StartError::Config(format!("the start has failed: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::wal::Purged;
+
+    fn check(log: &Summary, applied: Option<u64>) -> Result<(), String> {
+        check_store(Path::new("log"), Path::new("store"), log, applied).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_store_that_fits_its_log_is_taken() {
+        let mut log = Summary::default();
+        assert_eq!(check(&log, None), Ok(()));
+        log.vote = Some(Bytes::from_static(b"vote"));
+        assert_eq!(check(&log, None), Ok(()));
+        assert_eq!(check(&log, Some(7)), Ok(()));
+        log.purged = Some(Purged { index: 7, id: Bytes::new() });
+        assert_eq!(check(&log, Some(7)), Ok(()));
+    }
+
+    #[test]
+    fn a_log_that_was_made_anew_beside_a_store_is_refused() {
+        let refused = check(&Summary::default(), Some(7)).unwrap_err();
+        assert!(refused.starts_with("log is damaged (the log has never voted"), "{refused}");
+    }
+
+    #[test]
+    fn a_store_that_lacks_what_the_log_has_purged_is_refused() {
+        let vote = Some(Bytes::from_static(b"vote"));
+        let log = Summary { vote, purged: Some(Purged { index: 7, id: Bytes::new() }), ..Summary::default() };
+        for (applied, says) in [(Some(6), "up to index 6, but"), (None, "nothing, but")] {
+            let refused = check(&log, applied).unwrap_err();
+            assert!(refused.starts_with("store is damaged") && refused.contains(says), "{refused}");
+            assert_eq!(refused.lines().count(), 1);
+        }
     }
 }

@@ -87,11 +87,13 @@ pub struct Environment {
     pub file_system: Arc<dyn FileSystem>,
     /// What happens when the log cannot go on. When it returns, as only a test's does, the log is stopped.
     pub on_failure: OnFailure,
+    /// Whether the log was made before: a directory without one is then refused, and nothing is made in it.
+    pub must_exist: bool,
 }
 
 impl Default for Environment {
     fn default() -> Self {
-        Self { file_system: Arc::new(Disk), on_failure: Arc::new(writer::abort_process) }
+        Self { file_system: Arc::new(Disk), on_failure: Arc::new(writer::abort_process), must_exist: false }
     }
 }
 
@@ -112,7 +114,8 @@ impl Wal {
     /// Opens the log in a directory, or creates it there, and starts its thread. Blocks on the disk.
     ///
     /// # Errors
-    /// [`WalError::Corruption`] when bytes that had been synced are damaged; [`WalError::Foreign`],
+    /// [`WalError::Corruption`] when bytes that had been synced are damaged; [`WalError::Missing`] when there is no log
+    /// where there must be one; [`WalError::Foreign`],
     /// [`WalError::NewerFormat`] and [`WalError::Key`] when the files are not this node's; [`WalError::Io`] otherwise.
     pub fn open(directory: &Path, options: WalOptions, seal: SealContext) -> Result<(Self, Recovered), WalError> {
         Self::open_in(directory, options, seal, Environment::default())
@@ -129,11 +132,13 @@ impl Wal {
         environment: Environment,
     ) -> Result<(Self, Recovered), WalError> {
         options.validate()?;
-        let Environment { file_system, on_failure } = environment;
-        file_system.create_directory(directory).map_err(WalError::io("create", directory))?;
+        let Environment { file_system, on_failure, must_exist } = environment;
+        if !must_exist {
+            file_system.create_directory(directory).map_err(WalError::io("create", directory))?;
+        }
         let directory =
             Directory { file_system, path: directory.to_owned(), seal, segment_bytes: options.segment_bytes };
-        let recovery = recovery::recover(&directory)?;
+        let recovery = recovery::recover(&directory, must_exist)?;
 
         let recovered = Recovered {
             summary: recovery.ledger.summary().clone(),
