@@ -253,8 +253,11 @@ pub(crate) async fn run_proposer(core: Arc<Core>, mut submissions: mpsc::Receive
 }
 
 async fn hand_over(core: &Core, mut command: storage::Command) -> Result<Answer, Refusal> {
-    command.stamp_micros =
-        core.stamper.stamp(core.shared.stamp_micros()).map_err(|jump| Refusal::Clock(jump.to_string()))?;
+    command.stamp_micros = core.stamp().map_err(|fault| match fault.is_lasting() {
+        true => Refusal::Clock(fault.to_string()),
+        // The next attempt will do better.
+        false => Refusal::Unknown(fault.to_string()),
+    })?;
     let (responder, answer) = OneshotResponder::new_pair();
     let written = core.raft.client_write_ff(LogCommand::new(&command), Some(responder)).await;
     written.map_err(|fatal| Refusal::Stopped(fatal.to_string()))?;

@@ -220,7 +220,7 @@ async fn lead_round(core: &Core) -> Result<Point, String> {
     let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(core.timing.election_max);
     let linearizer = core.raft.get_read_linearizer(option).await.map_err(|error| error.to_string())?;
     let index = linearizer.read_log_id().index();
-    Ok(Point { index, time_micros: core.stamper.now(core.shared.stamp_micros()) })
+    Ok(Point { index, time_micros: core.now() })
 }
 
 async fn ask_leader(core: &Core, leader_id: u64) -> Result<Point, String> {

@@ -23,8 +23,8 @@ use super::propose::{Proposals, Submission, run_proposer};
 use super::read::{ReadGate, Waiter, run_gate};
 use super::status::{States, run_reporter};
 use super::{Node, bootstrap, duties};
-use crate::clock::{Stamper, SystemClock};
-use crate::config::{Limits, NodeConfig, Peer, Timing};
+use crate::clock::Stamper;
+use crate::config::{Environment, Limits, NodeConfig, Peer, Timing};
 use crate::error::StartError;
 use crate::identity::{DirLock, Identity};
 use crate::log_store::LogStore;
@@ -32,7 +32,7 @@ use crate::network::{Membership, NetworkFactory, PeerServer, Peers, serve};
 use crate::snapshot::{SnapshotReceiver, SnapshotStore, run_controller};
 use crate::state_machine::{Generations, Shared, StateMachine, error_chain};
 use crate::types::{GROUP, PeerNode};
-use crate::wal::{Environment, Recovered, SealContext, Summary, WalError};
+use crate::wal::{self, Recovered, SealContext, Summary, WalError};
 
 /// Entries in one append.
 const APPEND_ENTRIES_MAX: u64 = 1024;
@@ -57,7 +57,7 @@ impl Layout {
     }
 }
 
-pub(super) async fn start(config: NodeConfig) -> Result<Arc<Node>, StartError> {
+pub(super) async fn start(config: NodeConfig, environment: Environment) -> Result<Arc<Node>, StartError> {
     check(&config)?;
     let layout = Layout::of(&config.data_dir);
     let (data_dir, node_id) = (config.data_dir.clone(), config.node_id);
@@ -73,7 +73,7 @@ pub(super) async fn start(config: NodeConfig) -> Result<Arc<Node>, StartError> {
     // Ends the server if the future of this start is dropped.
     let guard = server_stop.clone().drop_guard();
     let mut tasks = JoinSet::new();
-    match start_in(&mut tasks, config, &layout, identity, server_stop.clone()).await {
+    match start_in(&mut tasks, config, environment, &layout, identity, server_stop.clone()).await {
         Ok(core) => {
             DropGuard::disarm(guard);
             Ok(Arc::new(Node { core, tasks: Mutex::new(Some(tasks)), server_stop, _lock: lock }))
@@ -90,6 +90,7 @@ pub(super) async fn start(config: NodeConfig) -> Result<Arc<Node>, StartError> {
 async fn start_in(
     tasks: &mut JoinSet<()>,
     config: NodeConfig,
+    environment: Environment,
     layout: &Layout,
     identity: Arc<Identity>,
     stop: CancellationToken,
@@ -102,7 +103,7 @@ async fn start_in(
     let _ = server.membership.set(membership);
 
     let founder = identity.is_founder();
-    let parts = Parts { identity, peers, keyring, stop };
+    let parts = Parts { identity, peers, keyring, environment, stop };
     let started = start_core(parts, layout, &config.data_dir, &config.timing, &config.limits, config.engine).await?;
     let (core, submissions, waiters) = started;
     let _ = server.core.set(Arc::clone(&core));
@@ -152,6 +153,7 @@ struct Parts {
     identity: Arc<Identity>,
     peers: Arc<Peers>,
     keyring: Arc<Keyring>,
+    environment: Environment,
     stop: CancellationToken,
 }
 
@@ -165,14 +167,16 @@ async fn start_core(
     limits: &Limits,
     engine: cairn_engine::Options,
 ) -> Result<Started, StartError> {
-    let Parts { identity, peers, keyring, stop } = parts;
+    let Parts { identity, peers, keyring, environment, stop } = parts;
     let node_id = identity.node_id();
     let cluster_id = keyring.cluster_id();
     let (group_dir, log_dir, opening_keyring) = (layout.group.clone(), layout.log.clone(), Arc::clone(&keyring));
-    let log_limits = limits.clone();
+    let (log_limits, log_environment) = (limits.clone(), environment.log);
     let opened = blocking(move || {
         let first_start = !identity.log_created();
-        let (log, recovered) = open_log(&log_dir, &log_limits, Arc::clone(&opening_keyring), node_id, first_start)?;
+        let log_environment = wal::Environment { must_exist: !first_start, ..log_environment };
+        let seal = SealContext { keyring: Arc::clone(&opening_keyring), node_id, group: GROUP };
+        let (log, recovered) = open_log(&log_dir, &log_limits, seal, log_environment)?;
         let generations = Generations::open(&group_dir, &engine, opening_keyring, first_start)?;
         let applied = generations.current().applied().log_id.map(|log_id| log_id.index);
         check_store(&log_dir, &group_dir, &recovered.summary, applied)?;
@@ -205,7 +209,7 @@ async fn start_core(
         raft,
         wal,
         shared,
-        stamper: Arc::new(Stamper::new(Box::new(SystemClock), timing.clock_jump_max)),
+        stamper: Arc::new(Stamper::new(environment.clock, timing.clock_jump_max)),
         peers,
         proposals,
         reads,
@@ -230,12 +234,9 @@ fn start_failed(shared: &Shared, error: &dyn std::fmt::Display) -> StartError {
 fn open_log(
     dir: &Path,
     limits: &Limits,
-    keyring: Arc<Keyring>,
-    node_id: u64,
-    first_start: bool,
+    seal: SealContext,
+    environment: wal::Environment,
 ) -> Result<(LogStore, Recovered), StartError> {
-    let seal = SealContext { keyring, node_id, group: GROUP };
-    let environment = Environment { must_exist: !first_start, ..Environment::default() };
     let opened = LogStore::open_in(dir, limits.log.clone(), seal, APPEND_BYTES_MAX, environment);
     opened.map_err(|error| match error {
         WalError::Missing { path } => {

@@ -58,14 +58,7 @@ impl Bench {
             full_disk_retry: std::time::Duration::from_millis(1),
             ..WalOptions::default()
         };
-        Self {
-            disk: BadDisk::new(),
-            seal,
-            options,
-            must_exist: false,
-            failures: Arc::default(),
-            _keys: Arc::new(keys),
-        }
+        Self { disk: BadDisk::new(), seal, options, must_exist: false, failures: Arc::default(), _keys: Arc::new(keys) }
     }
 
     /// The same keys and options on another disk.
@@ -85,7 +78,8 @@ impl Bench {
         let on_failure: OnFailure = Arc::new(move |_| {
             failures.fetch_add(1, Ordering::SeqCst);
         });
-        let environment = Environment { file_system: Arc::new(self.disk.clone()), on_failure, must_exist: self.must_exist };
+        let environment =
+            Environment { file_system: Arc::new(self.disk.clone()), on_failure, must_exist: self.must_exist };
         Wal::open_in(Path::new(DIRECTORY), self.options.clone(), self.seal.clone(), environment)
     }
 
