@@ -48,6 +48,9 @@ use crate::state_machine::Generation;
 /// Entries that a node may lack and still call itself ready.
 const READY_LAG_MAX: u64 = 10_000;
 
+/// How long replication may take to end by itself.
+const REPLICATION_END_MAX: Duration = Duration::from_secs(2);
+
 /// A running member of a cluster.
 pub struct Node {
     core: Arc<Core>,
@@ -203,9 +206,7 @@ impl Node {
     /// data directory is free once the node and the engines that it gave away are dropped.
     pub async fn stop(&self) {
         self.core.stop.cancel();
-        if let Err(error) = self.core.raft.shutdown().await {
-            tracing::warn!(%error, "replication did not end cleanly");
-        }
+        self.end_replication().await;
         let tasks = self.tasks.lock().take();
         if let Some(mut tasks) = tasks {
             while tasks.join_next().await.is_some() {}
@@ -219,6 +220,32 @@ impl Node {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the store was not flushed; the log has everything"),
             Err(error) => tracing::warn!(%error, "the store was not flushed; the log has everything"),
+        }
+    }
+}
+
+impl Node {
+    /// Ends openraft. While the disk is full it waits for its log, which waits for space: then the log is closed first.
+    /// What it had not written by then was acknowledged to nobody.
+    async fn end_replication(&self) {
+        let raft = self.core.raft.clone();
+        let mut ending = tokio::spawn(async move { raft.shutdown().await });
+        let ended = match tokio::time::timeout(REPLICATION_END_MAX, &mut ending).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                tracing::warn!(
+                    "replication waits for its log, which is closed now; what waits for the disk is given up"
+                );
+                let wal = Arc::clone(&self.core.wal);
+                // A panic shows in the end of replication.
+                let _ = tokio::task::spawn_blocking(move || wal.close()).await;
+                ending.await
+            }
+        };
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "replication did not end cleanly"),
+            Err(error) => tracing::warn!(%error, "replication did not end cleanly"),
         }
     }
 }

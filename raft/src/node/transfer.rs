@@ -7,6 +7,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use super::READY_LAG_MAX;
 use super::core::Core;
 use crate::error::MembershipError;
+use crate::types::TypeConfig;
 
 /// See [`super::Node::transfer_leadership`].
 pub(super) async fn transfer_leadership(
@@ -38,10 +39,15 @@ pub(super) async fn transfer_leadership(
         }
         target
     };
-    let triggered = core.raft.trigger().transfer_leader(target).await;
-    triggered.map_err(|error| MembershipError::Unavailable(error.to_string()))?;
-    match tokio::time::timeout(timeout, await_leader(core, target)).await {
-        Ok(()) => Ok(target),
+    let transfer = async {
+        // Waits as well while replication waits for the disk.
+        core.raft.trigger().transfer_leader(target).await?;
+        await_leader(core, target).await;
+        Ok::<(), openraft::errors::Fatal<TypeConfig>>(())
+    };
+    match tokio::time::timeout(timeout, transfer).await {
+        Ok(Ok(())) => Ok(target),
+        Ok(Err(fatal)) => Err(MembershipError::Unavailable(fatal.to_string())),
         Err(_) => Err(MembershipError::Unavailable(format!("node {target} did not take over in time"))),
     }
 }
