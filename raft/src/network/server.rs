@@ -289,6 +289,7 @@ impl PeerService for PeerServer {
             Err(Refusal::Overloaded { retry_after }) => propose_response::Outcome::Overloaded(Overloaded {
                 retry_after: prost_types::Duration::try_from(retry_after).ok(),
             }),
+            Err(refusal @ Refusal::TooLarge { .. }) => return Err(Status::invalid_argument(refusal.to_string())),
             Err(Refusal::Clock(reason)) => propose_response::Outcome::ClockRefused(ClockRefused { reason }),
             Err(refusal @ (Refusal::Unknown(_) | Refusal::Stopped(_))) => {
                 return Err(Status::unavailable(refusal.to_string()));

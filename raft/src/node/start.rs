@@ -28,7 +28,7 @@ use crate::config::{Environment, Limits, NodeConfig, Peer, Timing};
 use crate::error::StartError;
 use crate::identity::{DirLock, Identity};
 use crate::log_store::LogStore;
-use crate::network::{Membership, NetworkFactory, PeerServer, Peers, serve};
+use crate::network::{MESSAGE_BYTES_MAX, Membership, NetworkFactory, PeerServer, Peers, serve};
 use crate::snapshot::{SnapshotReceiver, SnapshotStore, run_controller};
 use crate::state_machine::{Generations, Shared, StateMachine, error_chain};
 use crate::types::{GROUP, PeerNode};
@@ -39,6 +39,9 @@ const APPEND_ENTRIES_MAX: u64 = 1024;
 
 /// Bytes of entries in one append, unless a single one is larger.
 const APPEND_BYTES_MAX: usize = 2 << 20;
+
+/// What may surround a single entry in a message between nodes, in bytes.
+const MESSAGE_OVERHEAD_BYTES: usize = 64 << 10;
 
 /// Where the parts of a data directory lie.
 struct Layout {
@@ -130,6 +133,12 @@ fn check(config: &NodeConfig) -> Result<(), StartError> {
     }
     if !ids.contains_key(&config.node_id) {
         return fault(format!("node {} is not in the list of peers: add it", config.node_id));
+    }
+    let entry_bytes_limit = MESSAGE_BYTES_MAX - MESSAGE_OVERHEAD_BYTES;
+    if config.limits.log.entry_bytes_max > entry_bytes_limit {
+        return fault(format!(
+            "entries of the log may have {entry_bytes_limit} bytes at most: lower `entry_bytes_max`"
+        ));
     }
     let engine = cairn_engine::Options { dir: config.data_dir.clone(), ..config.engine.clone() };
     engine.validate().map_err(|error| StartError::Config(error.to_string()))
