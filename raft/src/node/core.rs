@@ -17,6 +17,7 @@ use super::read::ReadGate;
 use super::status::States;
 use crate::clock::{ClockFault, PeerClocks, Stamper};
 use crate::config::{Limits, Timing};
+use crate::identity::DirLock;
 use crate::network::{Lane, Peers};
 use crate::snapshot::SnapshotReceiver;
 use crate::state_machine::{Shared, StateMachine};
@@ -45,6 +46,8 @@ pub(crate) struct Core {
     pub(crate) draining: AtomicBool,
     pub(crate) started_at: Instant,
     pub(crate) stop: CancellationToken,
+    /// The log holds on to it as well, so that the directory is free only when nobody writes to it any more.
+    pub(crate) _lock: Arc<DirLock>,
 }
 
 impl Core {

@@ -42,7 +42,6 @@ pub use status::NodeStatus;
 
 use crate::config::{Environment, NodeConfig};
 use crate::error::{MembershipError, ProposeError, ReadError, StartError};
-use crate::identity::DirLock;
 use crate::state_machine::Generation;
 
 /// Entries that a node may lack and still call itself ready.
@@ -56,7 +55,6 @@ pub struct Node {
     core: Arc<Core>,
     tasks: Mutex<Option<JoinSet<()>>>,
     server_stop: CancellationToken,
-    _lock: DirLock,
 }
 
 impl Node {

@@ -70,16 +70,16 @@ pub(super) async fn start(config: NodeConfig, environment: Environment) -> Resul
         Ok((lock, identity))
     });
     let (lock, identity) = opened.await?;
-    let identity = Arc::new(identity);
+    let (lock, identity) = (Arc::new(lock), Arc::new(identity));
 
     let server_stop = CancellationToken::new();
     // Ends the server if the future of this start is dropped.
     let guard = server_stop.clone().drop_guard();
     let mut tasks = JoinSet::new();
-    match start_in(&mut tasks, config, environment, &layout, identity, server_stop.clone()).await {
+    match start_in(&mut tasks, config, environment, &layout, lock, identity, server_stop.clone()).await {
         Ok(core) => {
             DropGuard::disarm(guard);
-            Ok(Arc::new(Node { core, tasks: Mutex::new(Some(tasks)), server_stop, _lock: lock }))
+            Ok(Arc::new(Node { core, tasks: Mutex::new(Some(tasks)), server_stop }))
         }
         Err(error) => {
             // The port and the directory are to be free when the caller reads the error.
@@ -95,6 +95,7 @@ async fn start_in(
     config: NodeConfig,
     environment: Environment,
     layout: &Layout,
+    lock: Arc<DirLock>,
     identity: Arc<Identity>,
     stop: CancellationToken,
 ) -> Result<Arc<Core>, StartError> {
@@ -106,7 +107,7 @@ async fn start_in(
     let _ = server.membership.set(membership);
 
     let founder = identity.is_founder();
-    let parts = Parts { identity, peers, keyring, environment, stop };
+    let parts = Parts { lock, identity, peers, keyring, environment, stop };
     let started = start_core(parts, layout, &config.data_dir, &config.timing, &config.limits, config.engine).await?;
     let (core, submissions, waiters) = started;
     let _ = server.core.set(Arc::clone(&core));
@@ -159,6 +160,7 @@ fn start_server(
 
 /// What is there before the store is opened.
 struct Parts {
+    lock: Arc<DirLock>,
     identity: Arc<Identity>,
     peers: Arc<Peers>,
     keyring: Arc<Keyring>,
@@ -176,14 +178,15 @@ async fn start_core(
     limits: &Limits,
     engine: cairn_engine::Options,
 ) -> Result<Started, StartError> {
-    let Parts { identity, peers, keyring, environment, stop } = parts;
+    let Parts { lock, identity, peers, keyring, environment, stop } = parts;
     let node_id = identity.node_id();
     let cluster_id = keyring.cluster_id();
     let (group_dir, log_dir, opening_keyring) = (layout.group.clone(), layout.log.clone(), Arc::clone(&keyring));
     let (log_limits, log_environment) = (limits.clone(), environment.log);
+    let log_lock = Arc::clone(&lock);
     let opened = blocking(move || {
         let first_start = !identity.log_created();
-        let log_environment = wal::Environment { must_exist: !first_start, ..log_environment };
+        let log_environment = wal::Environment { must_exist: !first_start, kept: Some(log_lock), ..log_environment };
         let seal = SealContext { keyring: Arc::clone(&opening_keyring), node_id, group: GROUP };
         let (log, recovered) = open_log(&log_dir, &log_limits, seal, log_environment)?;
         let generations = Generations::open(&group_dir, &engine, opening_keyring, first_start)?;
@@ -230,6 +233,7 @@ async fn start_core(
         draining: AtomicBool::new(false),
         started_at: Instant::now(),
         stop,
+        _lock: lock,
     };
     Ok((Arc::new(core), submissions, waiters))
 }

@@ -44,6 +44,7 @@ mod segment;
 mod shared;
 mod writer;
 
+use std::any::Any;
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
@@ -89,11 +90,13 @@ pub struct Environment {
     pub on_failure: OnFailure,
     /// Whether the log was made before: a directory without one is then refused, and nothing is made in it.
     pub must_exist: bool,
+    /// Let go once the log's thread has ended and nothing is written any more: such as the lock of the data directory.
+    pub kept: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Default for Environment {
     fn default() -> Self {
-        Self { file_system: Arc::new(Disk), on_failure: Arc::new(writer::abort_process), must_exist: false }
+        Self { file_system: Arc::new(Disk), on_failure: Arc::new(writer::abort_process), must_exist: false, kept: None }
     }
 }
 
@@ -132,7 +135,7 @@ impl Wal {
         environment: Environment,
     ) -> Result<(Self, Recovered), WalError> {
         options.validate()?;
-        let Environment { file_system, on_failure, must_exist } = environment;
+        let Environment { file_system, on_failure, must_exist, kept } = environment;
         if !must_exist {
             file_system.create_directory(directory).map_err(WalError::io("create", directory))?;
         }
@@ -157,7 +160,10 @@ impl Wal {
         let writer = Writer::new(Arc::clone(&shared), directory, options.clone(), on_failure, summary, files);
         let thread = std::thread::Builder::new()
             .name("wal".to_owned())
-            .spawn(move || writer.run())
+            .spawn(move || {
+                writer.run();
+                drop(kept);
+            })
             .map_err(WalError::io("start the thread of", Path::new("the write-ahead log")))?;
         Ok((Self { shared, options, thread: Mutex::new(Some(thread)) }, recovered))
     }

@@ -78,8 +78,12 @@ impl Bench {
         let on_failure: OnFailure = Arc::new(move |_| {
             failures.fetch_add(1, Ordering::SeqCst);
         });
-        let environment =
-            Environment { file_system: Arc::new(self.disk.clone()), on_failure, must_exist: self.must_exist };
+        let environment = Environment {
+            file_system: Arc::new(self.disk.clone()),
+            on_failure,
+            must_exist: self.must_exist,
+            kept: None,
+        };
         Wal::open_in(Path::new(DIRECTORY), self.options.clone(), self.seal.clone(), environment)
     }
 
