@@ -2,7 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "an example shows what it found")]
 
-use cairn_client::{Client, Memory, Order, Scope, batches};
+use cairn_client::{Client, Memory, Order, Scope, Timestamp, batches};
 use futures::TryStreamExt;
 
 #[tokio::main]
@@ -12,8 +12,13 @@ async fn main() -> cairn_client::Result<()> {
     let space = client.space("default");
     let scope = Scope::new().session(format!("paging-{}", std::process::id()));
 
-    // More than one call takes: 1,000 memories or 3 MiB.
-    let notes = (0..2_500).map(|number| Memory::new(format!("Note {number}")).scope(scope.clone()));
+    // More than one call takes: 1,000 memories or 3 MiB. What is written in one call is equally old
+    // unless it says when it was made.
+    let begin = Timestamp::now().as_micros();
+    let notes = (0..2_500).map(|number| {
+        let made = Timestamp::from_micros(begin + number);
+        Memory::new(format!("Note {number}")).scope(scope.clone()).created_at(made)
+    });
     for batch in batches(notes) {
         space.add_all(batch).await?;
     }

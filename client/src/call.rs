@@ -140,5 +140,5 @@ fn is_timeout(status: &Status) -> bool {
 }
 
 fn timed_out(timeout: Duration) -> Error {
-    Error::new(ErrorKind::DeadlineExceeded, format!("no answer within {} ms", timeout.as_millis()))
+    Error::new(ErrorKind::DeadlineExceeded, format!("no answer within {} ms", timeout.as_millis().max(1)))
 }

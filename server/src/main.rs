@@ -27,7 +27,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = cli::hide_client_options(Arguments::command(), &["dev", "start"]);
+    let command = cli::finish_help(Arguments::command(), &["dev", "start"]);
     let arguments = match Arguments::from_arg_matches(&command.get_matches()) {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),

@@ -16,6 +16,19 @@ use std::fmt::Write;
 
 use cairn_client::{Error, ErrorKind};
 
+/// The table above, for `cairn --help`.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes of the client commands:
+  0  done
+  1  any other failure
+  2  the arguments are wrong
+  3  what was asked for is not there
+  4  it is there already, or has another version
+  5  the state of the space or cluster does not allow it
+  6  the server sheds load, or a quota is used up
+  7  no node could answer
+  8  the time was over; a write may have happened all the same";
+
 /// How a verb ended; see the table above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]

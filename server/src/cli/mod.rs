@@ -75,9 +75,10 @@ fn report(failure: &exit::Failure) -> ExitCode {
     ExitCode::from(failure.exit as u8)
 }
 
-/// Hides the client options in the help of subcommands that are not client verbs.
+/// Adds the exit codes to the help, and hides the client options in that of subcommands that are not client verbs.
 #[must_use]
-pub fn hide_client_options(mut command: clap::Command, subcommands: &[&str]) -> clap::Command {
+pub fn finish_help(command: clap::Command, subcommands: &[&str]) -> clap::Command {
+    let mut command = command.after_long_help(exit::EXIT_CODES);
     // Global arguments reach the subcommands when the command is built.
     command.build();
     for name in subcommands {

@@ -194,9 +194,7 @@ impl Listing {
 
     fn table(&self, columns: &[usize], width: u16, styled: bool) -> Table {
         let mut table = empty_table(width, styled);
-        table.set_header(
-            columns.iter().map(|column| TableCell::new(self.header[*column]).add_attribute(Attribute::Bold)),
-        );
+        table.set_header(columns.iter().map(|column| self.header_cell(*column)));
         for row in &self.rows {
             let mut cells = Row::from(columns.iter().map(|column| row[*column].to_table_cell()).collect::<Vec<_>>());
             if let Some((_, lines)) = self.wrapped {
@@ -213,6 +211,13 @@ impl Listing {
             }
         }
         table
+    }
+
+    /// A header stands where its values do.
+    fn header_cell(&self, column: usize) -> TableCell {
+        let right = self.rows.iter().any(|row| row[column].right);
+        let alignment = if right { CellAlignment::Right } else { CellAlignment::Left };
+        TableCell::new(self.header[column]).add_attribute(Attribute::Bold).set_alignment(alignment)
     }
 
     /// Each row as a line of the other columns, with the wrapped one below it.

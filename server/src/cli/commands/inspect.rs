@@ -1,6 +1,7 @@
 //! `cairn inspect`: what a data directory holds, read without a server and without changing it.
 
 use cairn_client::Timestamp;
+use cairn_engine::crypto::ClusterId;
 use cairn_engine::keyring::{Keyring, RootKey};
 use cairn_raft::inspect::{DirectoryReport, inspect};
 use serde_json::{Value as Json, json};
@@ -32,24 +33,29 @@ pub(super) fn run(args: &InspectArgs, mut out: Output) -> Result<()> {
     Ok(out.flush()?)
 }
 
+/// A cluster's id as `cairn status` shows it.
+fn uuid_text(id: ClusterId) -> String {
+    uuid::Uuid::from_bytes(id.0).to_string()
+}
+
 fn keyring_of(args: &InspectArgs, report: &DirectoryReport) -> Result<Option<KeyringReport>> {
     let (Some(key_file), Some(path)) = (&args.root_key, &report.keyring) else { return Ok(None) };
     let failure = |error: cairn_engine::keyring::KeyringError| Failure::new(Exit::Precondition, error.to_string());
     let root = RootKey::from_file(key_file).map_err(failure)?;
     let keyring = Keyring::open(path, &root).map_err(failure)?;
-    Ok(Some(KeyringReport { cluster_id: keyring.cluster_id().to_string(), tenants: keyring.tenant_ids().len() }))
+    Ok(Some(KeyringReport { cluster_id: uuid_text(keyring.cluster_id()), tenants: keyring.tenant_ids().len() }))
 }
 
 fn keyring_word(report: &DirectoryReport, keyring: Option<&KeyringReport>) -> String {
     match (&report.keyring, keyring) {
         (None, _) => "missing".to_owned(),
         (Some(_), None) => "sealed; --root-key opens it".to_owned(),
-        (Some(_), Some(keyring)) => format!("cluster {}, keys of {} tenants", keyring.cluster_id, keyring.tenants),
+        (Some(_), Some(keyring)) => format!("cluster {}, tenants with keys: {}", keyring.cluster_id, keyring.tenants),
     }
 }
 
 fn to_text(report: &DirectoryReport, keyring: Option<&KeyringReport>, form: Form) -> String {
-    let cluster = report.cluster_id.map_or_else(|| "none yet".to_owned(), |id| id.to_string());
+    let cluster = report.cluster_id.map_or_else(|| "none yet".to_owned(), uuid_text);
     let seen: Vec<String> = report.seen_nodes.iter().map(ToString::to_string).collect();
     let log_bytes = report.segments.iter().map(|segment| segment.bytes).sum::<u64>();
     let mut details = Details::new();
@@ -60,7 +66,7 @@ fn to_text(report: &DirectoryReport, keyring: Option<&KeyringReport>, form: Form
         .add("peers met", Cell::text(seen.join(" ")))
         .add("in use", Cell::text(if report.in_use { "yes" } else { "no" }))
         .add("keyring", Cell::text(keyring_word(report, keyring)))
-        .add("log", Cell::text(format!("{} segments", report.segments.len())))
+        .add("log segments", Cell::number(report.segments.len() as u64))
         .add("log size", Cell::both(bytes_for_people(log_bytes), log_bytes.to_string()))
         .add("snapshots", Cell::number(report.snapshots.len() as u64));
     let Some(generation) = &report.store else {
@@ -108,7 +114,7 @@ fn to_json(report: &DirectoryReport, keyring: Option<&KeyringReport>) -> Json {
     });
     json!({
         "node_id": report.node_id,
-        "cluster_id": report.cluster_id.map(|id| id.to_string()),
+        "cluster_id": report.cluster_id.map(uuid_text),
         "incarnation": hex::encode(&report.incarnation),
         "seen_nodes": report.seen_nodes,
         "in_use": report.in_use,

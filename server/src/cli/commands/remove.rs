@@ -56,9 +56,9 @@ fn target_of(args: &RmArgs) -> Result<Target> {
 /// Says what would go, and how much of it.
 async fn question(context: &Context, target: &Target) -> Result<String> {
     let space = context.space.name();
-    let (count, which) = match target {
+    let (count, (whose, which)) = match target {
         Target::Ids(ids) => return Ok(format!("Delete {} by id from space {space}?", grouped(ids.len() as u64))),
-        Target::Everything => (context.space.count().await?.count, String::new()),
+        Target::Everything => (context.space.count().await?.count, Default::default()),
         Target::Matching(scope, filter) => {
             let mut count = context.space.count().scope(scope.clone());
             if let Some(filter) = filter {
@@ -67,19 +67,14 @@ async fn question(context: &Context, target: &Target) -> Result<String> {
             (count.await?.count, describe(scope, filter.as_ref()))
         }
     };
-    Ok(format!("Delete {} from space {space}{which}?", memories(count)))
+    Ok(format!("Delete {}{whose} from space {space}{which}?", memories(count)))
 }
 
-/// The selection in words, as it was understood.
-fn describe(scope: &Scope, filter: Option<&Filter>) -> String {
-    let mut text = String::new();
-    if !scope.is_empty() {
-        text.push_str(&format!(" of {}", scope_to_text(scope)));
-    }
-    if let Some(filter) = filter {
-        text.push_str(&format!(" where {}", filter_to_text(filter)));
-    }
-    text
+/// The selection in words, as it was understood: whose memories, and which of them.
+fn describe(scope: &Scope, filter: Option<&Filter>) -> (String, String) {
+    let whose = if scope.is_empty() { String::new() } else { format!(" of {}", scope_to_text(scope)) };
+    let which = filter.map(|filter| format!(" where {}", filter_to_text(filter))).unwrap_or_default();
+    (whose, which)
 }
 
 impl Target {

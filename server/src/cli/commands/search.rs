@@ -15,11 +15,7 @@ const LEXICAL_EMBEDDER: &str = "hash";
 pub(super) async fn run(context: &mut Context, args: SearchArgs) -> Result<()> {
     check_include_vectors(args.include_vectors, context.out.form)?;
     let query = query_of(&args)?;
-    if matches!(query, Query::Text(_)) && embeds_lexically(context).await {
-        context.out.note(
-            "note: this space turns text into vectors by the built-in `hash` embedder: it finds shared words, not meaning",
-        );
-    }
+    let by_text = matches!(query, Query::Text(_));
     let mut search = context.space.search(query).limit(args.limit).scope(args.select.scope.to_scope());
     if let Some(filter) = args.select.to_filter()? {
         search = search.filter(filter);
@@ -35,6 +31,11 @@ pub(super) async fn run(context: &mut Context, args: SearchArgs) -> Result<()> {
     }
     search = search.explain(args.explain).include_vectors(args.include_vectors);
     let result = search.consistency(&args.freshness.to_consistency()).await?;
+    if by_text && embeds_lexically(context).await {
+        context.out.note(
+            "note: this space turns text into vectors by the built-in `hash` embedder: it finds shared words, not meaning",
+        );
+    }
     if context.out.form == Form::Json {
         let hits: serde_json::Value = result.hits.iter().map(hit_to_json).collect();
         let plan = result.plan.as_ref().map(plan_to_json);

@@ -1,0 +1,289 @@
+//! The command line as a user runs it: a real `cairn dev`, and every verb with its exit code and its two streams.
+
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cairn_tests::cairn_binary;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value as Json;
+
+/// The exit codes, as documented; a script relies on them.
+const DONE: i32 = 0;
+const USAGE: i32 = 2;
+const NOT_FOUND: i32 = 3;
+const CONFLICT: i32 = 4;
+const PRECONDITION: i32 = 5;
+const UNAVAILABLE: i32 = 7;
+
+/// Long, since many tests may share few processors.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// A development server on ports that the system chose; it is told to stop at the end.
+struct Server {
+    process: Child,
+    endpoint: String,
+}
+
+/// What a command printed, and how it ended.
+#[derive(Debug)]
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Server {
+    fn start(directory: &Path) -> Self {
+        let log = directory.join("server.log");
+        let mut process = Command::new(cairn_binary())
+            .args(["dev", "--listen", "127.0.0.1:0", "--data"])
+            .arg(directory.join("data"))
+            .env("XDG_CONFIG_HOME", directory)
+            .stdin(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let started = Instant::now();
+        loop {
+            let said = std::fs::read_to_string(&log).unwrap();
+            // The banner is printed as a whole, when the node is ready.
+            let address = said.lines().find_map(|line| line.trim().strip_prefix("gRPC"));
+            if let Some(address) = address {
+                return Self { process, endpoint: format!("http://{}", address.trim()) };
+            }
+            let over = process.try_wait().unwrap().is_some() || started.elapsed() > READY_WITHIN;
+            assert!(!over, "cairn dev did not become ready:\n{said}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Asks the server to stop, and waits for it.
+    fn stop(mut self) -> i32 {
+        let pid = Pid::from_child(&self.process);
+        kill_process(pid, Signal::TERM).unwrap();
+        self.process.wait().unwrap().code().unwrap_or(-1)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        self.run_with_input(arguments, "")
+    }
+
+    fn run_with_input(&self, arguments: &[&str], input: &str) -> Ran {
+        run_at(&self.endpoint, arguments, input)
+    }
+
+    /// Runs a command that must succeed, and returns what it printed.
+    fn ok(&self, arguments: &[&str]) -> String {
+        let ran = self.run(arguments);
+        assert_eq!(ran.code, DONE, "{arguments:?}: {ran:?}");
+        ran.stdout
+    }
+
+    /// Runs a command that must fail in a certain way, and returns what it said.
+    fn fails(&self, arguments: &[&str], code: i32) -> String {
+        let ran = self.run(arguments);
+        assert_eq!((ran.code, ran.stdout.as_str()), (code, ""), "{arguments:?}: {ran:?}");
+        assert!(ran.stderr.starts_with("error: "), "{arguments:?}: {ran:?}");
+        ran.stderr
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // A test that failed leaves no process behind; one that has stopped is not there any more.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn run_at(endpoint: &str, arguments: &[&str], input: &str) -> Ran {
+    let mut process = Command::new(cairn_binary())
+        .args(arguments)
+        .env("CAIRN_ENDPOINT", endpoint)
+        .env_remove("CAIRN_SPACE")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that reads nothing may have ended before it is written to.
+    let _ = process.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = process.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+fn json_lines(text: &str) -> Vec<Json> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn every_verb_works_on_a_development_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path());
+    adding_and_reading(&server);
+    searching(&server);
+    spaces(&server);
+    files_go_in_as_they_came_out(&server, directory.path());
+    deleting(&server);
+    wrong_arguments(&server);
+    let status = json_lines(&server.ok(&["status", "-o", "json"])).remove(0);
+    assert_eq!((status["leader_id"].as_u64(), status["members"].as_array().map(Vec::len)), (Some(1), Some(1)));
+
+    let (endpoint, data) = (server.endpoint.clone(), directory.path().join("data"));
+    assert_eq!(server.stop(), 0, "a server that is asked to stop ends well");
+    let ran = run_at(&endpoint, &["count"], "");
+    assert_eq!(ran.code, UNAVAILABLE, "{ran:?}");
+    assert!(ran.stderr.contains("hint: start a node with `cairn dev`"), "{ran:?}");
+    inspecting(&data, &directory.path().join("cairn/root.key"));
+}
+
+fn adding_and_reading(server: &Server) {
+    let add = ["add", "Ada takes oat milk in her coffee", "--id", "milk", "--user", "ada", "--kind", "preference"];
+    let printed = server.ok(&[&add[..], &["--meta", "topic=coffee", "--meta", "cups=2"]].concat());
+    assert_eq!(printed, "milk\tcreated\t1\n");
+    let piped = server.run_with_input(&["add", "--id", "work", "--user", "ben"], "Ben starts work at seven\n");
+    assert_eq!((piped.code, piped.stdout.as_str()), (DONE, "work\tcreated\t1\n"), "{piped:?}");
+    assert_eq!(server.ok(&[&add[..], &["--meta", "topic=coffee"]].concat()), "milk\treplaced\t2\n");
+    assert!(server.fails(&[&add[..], &["--insert"]].concat(), CONFLICT).contains("milk"));
+
+    // A repetition under the same request id changes nothing more.
+    let once = ["add", "said once", "--id", "once", "--request-id", "r1"];
+    assert_eq!(server.ok(&once), server.ok(&once));
+
+    let memory = json_lines(&server.ok(&["get", "work", "-o", "json"])).remove(0);
+    assert_eq!(
+        (memory["content"].as_str(), memory["scope"]["user_id"].as_str()),
+        (Some("Ben starts work at seven"), Some("ben"))
+    );
+    let missing = server.run(&["get", "work", "nobody"]);
+    assert_eq!(missing.code, NOT_FOUND, "{missing:?}");
+    assert!(missing.stdout.starts_with("work\t") && missing.stderr.contains("nobody"), "{missing:?}");
+
+    let listed = server.ok(&["ls", "--order", "oldest"]);
+    let ids: Vec<&str> = listed.lines().filter_map(|line| line.split('\t').next()).collect();
+    assert_eq!(ids, ["work", "milk", "once"]);
+    let some = server.run(&["ls", "-n", "2"]);
+    assert_eq!((some.code, some.stdout.lines().count()), (DONE, 2));
+    assert!(some.stderr.contains("--all"), "{some:?}");
+
+    assert_eq!(server.ok(&["count"]), "3\n");
+    assert_eq!(server.ok(&["count", "--user", "ada"]), "1\n");
+    assert_eq!(
+        server.ok(&["count", "--filter", "metadata.topic in [\"coffee\", \"tea\"] and not kind = \"fact\""]),
+        "1\n"
+    );
+    assert_eq!(server.ok(&["count", "--filter", "{\"field\": \"metadata.topic\", \"exists\": false}"]), "2\n");
+}
+
+fn searching(server: &Server) {
+    let text = server.run(&["search", "milk in the coffee", "-n", "1"]);
+    let fields: Vec<&str> = text.stdout.trim_end().split('\t').collect();
+    assert_eq!((text.code, fields[1]), (DONE, "milk"), "{text:?}");
+    assert_eq!(text.stderr.matches("shared words, not meaning").count(), 1, "{text:?}");
+
+    let filtered = server.ok(&["search", "milk in the coffee", "--where", "scope.user_id = \"ben\"", "-o", "json"]);
+    let hits = json_lines(&filtered).remove(0)["hits"].clone();
+    assert_eq!((hits.as_array().map(Vec::len), hits[0]["memory"]["id"].as_str()), (Some(1), Some("work")));
+}
+
+fn spaces(server: &Server) {
+    let create = ["space", "create", "points", "--dimension", "2", "--metric", "l2", "--field", "topic:keyword"];
+    assert_eq!(server.ok(&create), "points\n");
+    assert!(server.fails(&create, CONFLICT).contains("points"));
+    for (id, vector) in [("a", "0,0"), ("b", "[1, 0]"), ("c", "-3,4")] {
+        server.ok(&["--space", "points", "add", id, "--id", id, "--vector", vector]);
+    }
+    let near = server.ok(&["search", "--space", "points", "--vector", "-0.4,0", "-n", "2", "--exact"]);
+    let ids: Vec<&str> = near.lines().filter_map(|line| line.split('\t').nth(1)).collect();
+    assert_eq!(ids, ["a", "b"]);
+
+    let hint = server.fails(&["search", "some text", "--space", "points"], PRECONDITION);
+    assert!(hint.contains("hint: bring a vector"), "{hint}");
+    let wrong = server.fails(&["search", "--space", "points", "--vector", "1,2,3"], USAGE);
+    assert!(wrong.contains("vectors[0]"), "{wrong}");
+    let unknown = server.fails(&["ls", "--space", "nowhere"], NOT_FOUND);
+    assert!(unknown.contains("hint: list the spaces"), "{unknown}");
+
+    let listed = server.ok(&["space", "ls"]);
+    let names: Vec<&str> = listed.lines().filter_map(|line| line.split('\t').next()).collect();
+    assert_eq!(names, ["default", "points"]);
+    let info = json_lines(&server.ok(&["space", "get", "points", "-o", "json"])).remove(0);
+    assert_eq!((info["statistics"]["vectors"].as_u64(), info["metric"].as_str()), (Some(3), Some("l2")));
+
+    assert!(server.fails(&["space", "rm", "points"], USAGE).contains("--yes"));
+    assert_eq!(server.ok(&["space", "rm", "points", "--yes"]), "3\n");
+    server.fails(&["space", "get", "points"], NOT_FOUND);
+}
+
+fn files_go_in_as_they_came_out(server: &Server, directory: &Path) {
+    let lines: String = (0..1_500)
+        .map(|number| format!("{{\"id\": \"f{number}\", \"content\": \"note {number}\", \"metadata\": {{\"n\": {number}, \"due\": {{\"$time\": \"2026-02-03T14:40:00Z\"}}}}}}\n"))
+        .collect();
+    let path = directory.join("notes.jsonl");
+    std::fs::write(&path, lines).unwrap();
+    let path = path.to_str().unwrap();
+    assert_eq!(server.ok(&["add", "--file", path, "--user", "import"]), "1,500 memories: 1,500 created\n");
+    let out = server.ok(&["ls", "--all", "--user", "import", "-o", "json"]);
+    assert_eq!(out.lines().count(), 1_500);
+    server.ok(&["space", "create", "copy", "--embedder", "hash"]);
+    let copied = server.run_with_input(&["add", "--file", "-", "--space", "copy"], &out);
+    assert_eq!(copied.stdout, "1,500 memories: 1,500 created\n", "{copied:?}");
+    let again = server.ok(&["ls", "--all", "--space", "copy", "-o", "json"]);
+    let without_times = |text: &str| {
+        let mut memories = json_lines(text);
+        for memory in &mut memories {
+            memory.as_object_mut().unwrap().remove("updated_at");
+        }
+        memories.sort_by_key(|memory| memory["id"].to_string());
+        memories
+    };
+    assert_eq!(without_times(&again), without_times(&out));
+
+    std::fs::write(directory.join("bad.jsonl"), "{\"content\": \"fine\"}\n{\"text\": \"not a field\"}\n").unwrap();
+    let bad = directory.join("bad.jsonl");
+    let said = server.fails(&["add", "--file", bad.to_str().unwrap()], USAGE);
+    assert!(said.contains("bad.jsonl:2: text: is not a field of a memory"), "{said}");
+}
+
+fn deleting(server: &Server) {
+    assert!(server.fails(&["rm", "milk"], USAGE).contains("--yes"));
+    assert_eq!(server.ok(&["rm", "milk", "nobody", "--yes"]), "1\n");
+    server.fails(&["rm", "--yes"], USAGE);
+    assert_eq!(server.ok(&["rm", "--user", "import", "--where", "metadata.n < 500", "--yes"]), "500\n");
+    assert_eq!(server.ok(&["count", "--user", "import"]), "1000\n");
+    assert_eq!(server.ok(&["rm", "--all", "--yes"]), "1002\n");
+    let empty = server.run(&["ls"]);
+    assert_eq!((empty.code, empty.stdout.as_str()), (DONE, ""), "{empty:?}");
+}
+
+fn wrong_arguments(server: &Server) {
+    let pointed = server.fails(&["ls", "--filter", "kind = fact"], USAGE);
+    assert!(pointed.contains("  kind = fact\n         ^"), "{pointed}");
+    let limit = server.fails(&["search", "x", "-n", "5000"], USAGE);
+    assert!(limit.contains("limit"), "{limit}");
+    server.fails(&["add", "x", "--ttl", "soon"], USAGE);
+    server.fails(&["ls", "--include-vectors"], USAGE);
+    server.fails(&["ls", "--endpoint", "https://127.0.0.1:1"], USAGE);
+    server.fails(&["ls", "--at-least", "nonsense"], USAGE);
+    server.fails(&["frobnicate"], USAGE);
+}
+
+fn inspecting(data: &Path, root_key: &Path) {
+    let (data, root_key) = (data.to_str().unwrap(), root_key.to_str().unwrap());
+    let ran = run_at("http://127.0.0.1:1", &["inspect", data, "--root-key", root_key, "-o", "json"], "");
+    assert_eq!(ran.code, DONE, "{ran:?}");
+    let report = json_lines(&ran.stdout).remove(0);
+    assert_eq!((report["node_id"].as_u64(), report["in_use"].as_bool()), (Some(1), Some(false)));
+    assert_eq!(report["keyring"]["cluster_id"], report["cluster_id"]);
+    assert!(report["segments"].as_array().is_some_and(|segments| !segments.is_empty()), "{report}");
+    let rows = report["store"]["rows"].as_array().unwrap();
+    assert!(rows.iter().any(|kind| kind["kind"] == "meta"), "{report}");
+    let elsewhere = run_at("http://127.0.0.1:1", &["inspect", "/"], "");
+    assert!(elsewhere.stderr.contains("no data directory of Cairn"), "{elsewhere:?}");
+}
