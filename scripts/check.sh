@@ -19,5 +19,5 @@ step "lock file" cargo fetch --locked --quiet
 step "dependencies: bans, licences, sources" cargo_deny --offline --locked check bans licenses sources
 step "lints" cargo clippy --release --locked --workspace --all-targets -- -D warnings
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps --quiet
-step "house rules" cargo test --release --locked --workspace --test tidy --test formats --test formats
+step "house rules" cargo test --release --locked --workspace --test tidy --test formats
 say "check: ok"

@@ -126,7 +126,7 @@ impl Partition {
     /// Lets the partition keep a graph over its vectors once there are many. Without this, every search is flat and exact.
     /// To be called while it is empty.
     pub fn enable_graph(&mut self) {
-        self.vectors.set_thresholds(Thresholds::MEASURED);
+        self.vectors.set_thresholds(Thresholds::WITH_GRAPH);
     }
 
     /// What the partition was made for.

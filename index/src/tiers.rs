@@ -22,7 +22,7 @@ use crate::graph::{Admitted, Graph, Scratch, Target};
 use crate::metric::Metric;
 use crate::vectors::{Exact, FlatSearch, Found, VectorStore};
 
-/// When a partition has a graph, and when it is walked; measured.
+/// When a partition has a graph, and when it is walked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Thresholds {
     /// From this many vectors on there is a graph,
@@ -36,11 +36,12 @@ pub(crate) struct Thresholds {
 }
 
 impl Thresholds {
-    /// What was measured to be best.
-    pub(crate) const MEASURED: Self =
+    /// For a partition that may have a graph. First estimates, from a few runs on a busy machine; to be measured before the graph is
+    /// switched on.
+    pub(crate) const WITH_GRAPH: Self =
         Self { graph_from: 12_000, flat_below: 8_000, waiting_max: 2_000, flat_per_width: 60 };
     /// Never a graph.
-    pub(crate) const FLAT: Self = Self { graph_from: u64::MAX, ..Self::MEASURED };
+    pub(crate) const FLAT: Self = Self { graph_from: u64::MAX, ..Self::WITH_GRAPH };
 }
 
 /// How many vectors a write links while too many wait.

@@ -2,12 +2,14 @@
 
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_engine::Options;
 use cairn_engine::keyring::RootKey;
 
-use crate::wal::WalOptions;
+use crate::clock::{Clock, SystemClock};
+use crate::wal::{self, WalOptions};
 
 /// One line of the fixed list of peers that a cluster is first made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,21 @@ pub struct NodeConfig {
     pub timing: Timing,
     /// Bounds on memory and log.
     pub limits: Limits,
+}
+
+/// What a node works on; [`Environment::default`] is the real world, tests bring their own.
+#[derive(Clone)]
+pub struct Environment {
+    /// Where it takes the time from.
+    pub clock: Arc<dyn Clock>,
+    /// Where its log lies, and what happens when the log cannot go on.
+    pub log: wal::Environment,
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self { clock: Arc::new(SystemClock), log: wal::Environment::default() }
+    }
 }
 
 /// Intervals and deadlines.

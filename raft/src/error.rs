@@ -106,6 +106,14 @@ pub enum ProposeError {
         /// What was missing.
         reason: String,
     },
+    /// The command is larger than the log takes; nothing was done.
+    #[error("a write of {bytes} bytes is larger than the limit of {limit}: split it")]
+    TooLarge {
+        /// The size of the command.
+        bytes: usize,
+        /// The largest command.
+        limit: usize,
+    },
     /// The leader's clock cannot be trusted, so it stamps no command.
     #[error("{reason}")]
     ClockRefused {

@@ -36,7 +36,8 @@ mod state_machine;
 pub mod types;
 pub mod wal;
 
-pub use config::{Limits, NodeConfig, Peer, Timing};
+pub use clock::{Clock, SystemClock};
+pub use config::{Environment, Limits, NodeConfig, Peer, Timing};
 pub use error::{MembershipError, ProposeError, ReadError, StartError};
 pub use node::{Applied, Node, NodeStatus, ReadLevel};
 pub use state_machine::Generation;

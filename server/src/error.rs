@@ -289,6 +289,7 @@ impl From<ProposeError> for Problem {
         match error {
             ProposeError::Overloaded { retry_after } => Self::exhausted("OVERLOADED", message, "write", retry_after),
             ProposeError::Unavailable { .. } => Self::unavailable("NO_LEADER", message),
+            ProposeError::TooLarge { .. } => Self::new(Code::InvalidArgument, "REQUEST_TOO_LARGE", message),
             ProposeError::ClockRefused { .. } => Self::unavailable("CLOCK_REFUSED", message),
             ProposeError::Stopped { .. } => Self::unavailable("NODE_STOPPED", message),
         }
@@ -368,6 +369,7 @@ mod tests {
             (kind(ErrorKind::Internal), Code::Internal, "INTERNAL", ""),
             (ProposeError::Overloaded { retry_after: SECOND }.into(), Code::ResourceExhausted, "OVERLOADED", "retry"),
             (ProposeError::Unavailable { reason: text() }.into(), Code::Unavailable, "NO_LEADER", "retry"),
+            (ProposeError::TooLarge { bytes: 2, limit: 1 }.into(), Code::InvalidArgument, "REQUEST_TOO_LARGE", ""),
             (ProposeError::ClockRefused { reason: text() }.into(), Code::Unavailable, "CLOCK_REFUSED", "retry"),
             (ProposeError::Stopped { reason: text() }.into(), Code::Unavailable, "NODE_STOPPED", "retry"),
             (ReadError::Overloaded { retry_after: SECOND }.into(), Code::ResourceExhausted, "OVERLOADED", "retry"),

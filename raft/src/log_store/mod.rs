@@ -78,7 +78,7 @@ impl LogStore {
         let last_entry = match summary.last_index() {
             None => None,
             Some(index) => {
-                let mut entries = wal.read(index..index + 1, usize::MAX).load()?;
+                let mut entries = wal.read(index..index.saturating_add(1), usize::MAX).load()?;
                 let entry = entries.pop().and_then(|bytes| decode_entry(bytes).ok());
                 Some(entry.ok_or_else(|| malformed("the last record is no log entry"))?.log_id)
             }
@@ -121,15 +121,37 @@ fn undecodable(error: ConvertError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
+/// Entries that were to be applied are not there: to go on without them would give this node a state of its own.
+fn hole(index: u64, found: Option<u64>) -> io::Error {
+    let found = found.map_or("nothing".to_string(), |found| format!("entry {found}"));
+    io::Error::new(io::ErrorKind::InvalidData, format!("the log has {found} where entry {index} should be"))
+}
+
 impl LogReader {
     /// The live entries of a range, from the first on, as many as fit.
     async fn read(&self, range: Range<u64>, bytes_max: usize) -> Result<Vec<Entry>, io::Error> {
         let reading = self.wal.read(range, bytes_max);
+        let first_index = reading.first_index();
         let encoded = match reading.is_cached() {
             true => reading.load()?,
             false => tokio::task::spawn_blocking(move || reading.load()).await.map_err(io::Error::other)??,
         };
-        encoded.into_iter().map(|bytes| decode_entry(bytes).map_err(undecodable)).collect()
+        let entries = (first_index..).zip(encoded).map(|(index, bytes)| {
+            let entry = decode_entry(bytes).map_err(undecodable)?;
+            if entry.log_id.index == index { Ok(entry) } else { Err(hole(index, Some(entry.log_id.index))) }
+        });
+        entries.collect()
+    }
+
+    /// As [`read`](Self::read), for a range whose entries are all live, up to the end of the log.
+    async fn read_whole(&self, range: Range<u64>) -> Result<Vec<Entry>, io::Error> {
+        let next = self.wal.summary().next;
+        let entries = self.read(range.clone(), self.batch_bytes_max).await?;
+        match entries.first().map(|first| first.log_id.index) {
+            Some(first) if first == range.start => Ok(entries),
+            None if range.is_empty() || next <= range.start => Ok(entries),
+            found => Err(hole(range.start, found)),
+        }
     }
 
     fn vote(&self) -> Result<Option<Vote>, io::Error> {
@@ -180,8 +202,8 @@ impl RaftLogReader<TypeConfig> for LogReader {
         // In batches, so that re-applying a long log does not need it in memory all at once.
         let reader = self.clone();
         let batches = stream::try_unfold((reader, to_range(&range)), |(reader, range)| async move {
-            let entries = reader.read(range.clone(), reader.batch_bytes_max).await?;
-            let next = entries.last().map(|last| last.log_id.index + 1);
+            let entries = reader.read_whole(range.clone()).await?;
+            let next = entries.last().map(|last| last.log_id.index.saturating_add(1));
             Ok::<_, io::Error>(next.map(|next| (stream::iter(entries.into_iter().map(Ok)), (reader, next..range.end))))
         });
         Box::pin(batches.try_flatten())

@@ -247,6 +247,21 @@ async fn batches_are_capped_in_bytes() {
 }
 
 #[tokio::test]
+async fn entries_to_apply_never_begin_behind_a_hole() {
+    let place = Place::new();
+    let mut store = place.open(1_000);
+    append(&mut store, (1..=9).map(|index| entry(index, 100)).collect()).await;
+    store.purge(log_id(5)).await.unwrap();
+    let mut reader = store.get_log_reader().await;
+    let read: Vec<_> = reader.entries_stream(3..9).await.collect().await;
+    assert!(matches!(&read[..], [Err(_)]), "entries 3 to 5 are gone, and 6 does not follow 2: {read:?}");
+    let read: Vec<_> = reader.entries_stream(6..20).await.map(|entry| entry.unwrap().log_id.index).collect().await;
+    assert_eq!(read, [6, 7, 8, 9]);
+    let read: Vec<_> = reader.entries_stream(10..20).await.collect().await;
+    assert!(read.is_empty());
+}
+
+#[tokio::test]
 async fn the_committed_position_survives_a_restart() {
     let place = Place::new();
     let mut store = place.open(1_000);

@@ -154,7 +154,13 @@ impl PeerService for PeerServer {
     ) -> Result<Response<FetchKeyringResponse>, Status> {
         let request = request.into_inner();
         let own = self.membership.get().ok_or_else(|| Status::unavailable("this node has no cluster yet"))?;
-        self.sight(request.node_id, &request.incarnation).await?;
+        if request.opened {
+            self.sight(request.node_id, &request.incarnation).await?;
+        } else if incarnation_of(&request.incarnation)
+            .is_none_or(|it| self.identity.compare(request.node_id, it) == Sighting::OtherDirectory)
+        {
+            return Err(Status::failed_precondition(id_in_use(request.node_id)));
+        }
         let keyring = own.keyring.export().map_err(|error| Status::internal(error.to_string()))?;
         let known = self.identity.seen().into_iter();
         Ok(Response::new(FetchKeyringResponse {
@@ -289,6 +295,7 @@ impl PeerService for PeerServer {
             Err(Refusal::Overloaded { retry_after }) => propose_response::Outcome::Overloaded(Overloaded {
                 retry_after: prost_types::Duration::try_from(retry_after).ok(),
             }),
+            Err(refusal @ Refusal::TooLarge { .. }) => return Err(Status::invalid_argument(refusal.to_string())),
             Err(Refusal::Clock(reason)) => propose_response::Outcome::ClockRefused(ClockRefused { reason }),
             Err(refusal @ (Refusal::Unknown(_) | Refusal::Stopped(_))) => {
                 return Err(Status::unavailable(refusal.to_string()));

@@ -5,13 +5,16 @@
 //!        |no
 //!   ask every peer: who are you, which cluster?  --one knows this id with another directory--> refuse
 //!        |                                        --they name different clusters-------------> refuse
-//!        |--a cluster--> fetch its keyring, store it
+//!        |--a cluster--> fetch its keyring, open it, say so, store it
 //!        |--none, this is the lowest id, and every peer has answered--> make cluster id and keys
 //!        '--otherwise--> ask again
 //! ```
 //!
 //! Each step ends with one atomic file, so a crash anywhere leads back to the same place: the incarnation is drawn before
 //! the first question, the keyring appears whole or not at all, and the identity takes the cluster id from the keyring.
+//! Peers bind an id to a directory when its node says that it has opened the keyring, which is before it can vote; a node
+//! with a wrong root key leaves no trace.
+//!
 //! Only the lowest id makes a cluster, and only when nobody has one; its incarnation is known to every member that fetched
 //! keys, so it cannot come back with an empty disk and make a second one.
 
@@ -118,6 +121,7 @@ async fn obtain_keyring(
     root_key: &RootKey,
 ) -> Result<Keyring, StartError> {
     let mut said_at: Option<Instant> = None;
+    let asked = Asked { identity, peers, listed, keyring_path, root_key };
     loop {
         let answers = ask_all(identity, peers, listed).await?;
         let reason = match decide(&answers, identity.node_id(), listed)? {
@@ -127,7 +131,7 @@ async fn obtain_keyring(
                 identity.set_founder(true)?;
                 return Keyring::create(keyring_path, root_key, cluster_id).map_err(|error| key_error(&error));
             }
-            Step::FetchFrom(peer_id, cluster_id) => match fetch(identity, peers, listed, peer_id).await {
+            Step::FetchFrom(peer_id, cluster_id) => match fetch_opened(asked, peer_id, cluster_id).await? {
                 Ok(fetched) => return store(identity, keyring_path, root_key, cluster_id, &fetched),
                 Err(status) if status.code() == tonic::Code::FailedPrecondition => {
                     return Err(StartError::IdInUse { node_id: identity.node_id(), peer_id });
@@ -200,17 +204,49 @@ async fn hello(identity: &Identity, peers: &Peers, peer: &Peer) -> Result<HelloR
     within(ASK_TIMEOUT, client.hello(with_deadline(request, ASK_TIMEOUT))).await
 }
 
-async fn fetch(
-    identity: &Identity,
-    peers: &Peers,
-    listed: &[Peer],
+/// What a fetch needs to know.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    identity: &'a Identity,
+    peers: &'a Peers,
+    listed: &'a [Peer],
+    keyring_path: &'a Path,
+    root_key: &'a RootKey,
+}
+
+/// Fetches the keyring, and has this directory bound to the node's id once the root key has opened what came.
+async fn fetch_opened(
+    asked: Asked<'_>,
     peer_id: u64,
-) -> Result<FetchKeyringResponse, Status> {
+    cluster_id: ClusterId,
+) -> Result<Result<FetchKeyringResponse, Status>, StartError> {
+    let fetched = match fetch(asked, peer_id, false).await {
+        Ok(fetched) => fetched,
+        Err(status) => return Ok(Err(status)),
+    };
+    let aside = asked.keyring_path.with_extension("fetched");
+    remove_if_there(&aside)?;
+    let opened = import(&aside, asked.root_key, cluster_id, &fetched).map(drop);
+    remove_if_there(&aside)?;
+    opened?;
+    Ok(fetch(asked, peer_id, true).await)
+}
+
+fn remove_if_there(path: &Path) -> Result<(), StartError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StartError::io(path)(error)),
+        _ => Ok(()),
+    }
+}
+
+async fn fetch(asked: Asked<'_>, peer_id: u64, opened: bool) -> Result<FetchKeyringResponse, Status> {
+    let Asked { identity, peers, listed, .. } = asked;
     let peer = listed.iter().find(|peer| peer.id == peer_id);
     let mut client = client_of(peers, peer.ok_or_else(|| Status::not_found("the peer is not listed"))?)?;
     let request = FetchKeyringRequest {
         node_id: identity.node_id(),
         incarnation: Bytes::copy_from_slice(&identity.incarnation()),
+        opened,
     };
     within(ASK_TIMEOUT, client.fetch_keyring(with_deadline(request, ASK_TIMEOUT))).await
 }
@@ -237,7 +273,16 @@ fn store(
         }
     }
     identity.set_founder(false)?;
-    let keyring = Keyring::import(keyring_path, &fetched.keyring, root_key).map_err(|error| key_error(&error))?;
+    import(keyring_path, root_key, cluster_id, fetched)
+}
+
+fn import(
+    path: &Path,
+    root_key: &RootKey,
+    cluster_id: ClusterId,
+    fetched: &FetchKeyringResponse,
+) -> Result<Keyring, StartError> {
+    let keyring = Keyring::import(path, &fetched.keyring, root_key).map_err(|error| key_error(&error))?;
     if keyring.cluster_id() != cluster_id {
         return Err(StartError::ForeignCluster(format!(
             "a peer of cluster {cluster_id} handed out the keyring of cluster {}",

@@ -15,8 +15,9 @@ use tonic::transport::Channel;
 use super::propose::Proposals;
 use super::read::ReadGate;
 use super::status::States;
-use crate::clock::Stamper;
+use crate::clock::{ClockFault, PeerClocks, Stamper};
 use crate::config::{Limits, Timing};
+use crate::identity::DirLock;
 use crate::network::{Lane, Peers};
 use crate::snapshot::SnapshotReceiver;
 use crate::state_machine::{Shared, StateMachine};
@@ -45,6 +46,8 @@ pub(crate) struct Core {
     pub(crate) draining: AtomicBool,
     pub(crate) started_at: Instant,
     pub(crate) stop: CancellationToken,
+    /// The log holds on to it as well, so that the directory is free only when nobody writes to it any more.
+    pub(crate) _lock: Arc<DirLock>,
 }
 
 impl Core {
@@ -85,12 +88,37 @@ impl Core {
         self.stop.is_cancelled().then(|| "it is shutting down".to_string())
     }
 
+    /// Whether this node's clock may be used, see [`Stamper::compare`].
+    pub(crate) fn check_clock(&self) -> Result<(), ClockFault> {
+        self.stamper.compare(self.shared.stamp_micros(), || {
+            let membership = Arc::clone(&self.raft.metrics().borrow_watched().membership_config);
+            let members: Vec<u64> = membership.nodes().map(|(&id, _)| id).collect();
+            match &members[..] {
+                [only] if *only == self.node_id() => PeerClocks::NoPeers,
+                members => self.states.peer_clocks(members, self.node_id()),
+            }
+        })
+    }
+
+    /// The stamp of the next command; only the leader asks.
+    pub(crate) fn stamp(&self) -> Result<i64, ClockFault> {
+        self.check_clock()?;
+        self.stamper.stamp(self.shared.stamp_micros())
+    }
+
+    /// The leader's time; only the leader asks.
+    pub(crate) fn now(&self) -> i64 {
+        // Where the clock cannot be used, the time is that of the last stamp.
+        let _ = self.check_clock();
+        self.stamper.now(self.shared.stamp_micros())
+    }
+
     /// The leader's time as well as this node can know it without asking, in microseconds since 1970.
     pub(crate) fn leader_time_estimate(&self) -> i64 {
         let applied = self.shared.stamp_micros();
         let leader_id = self.leader_id();
         if leader_id == Some(self.node_id()) {
-            return self.stamper.now(applied);
+            return self.now();
         }
         let heard = leader_id.and_then(|leader_id| self.states.clock_of(leader_id));
         let confirmed = self.reads.time_estimate();

@@ -1,4 +1,5 @@
-//! What only the leader does, on its own account: the default tenant, the cluster version, expiry.
+//! What only the leader does, on its own account: the default tenant, the cluster version, expiry; and
+//! to give up leadership when its clock is wrong.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +12,8 @@ use openraft::async_runtime::watch::WatchReceiver;
 
 use super::core::Core;
 use super::propose::propose;
+use super::transfer::transfer_leadership;
+use crate::clock::ClockFault;
 
 /// How often the leader looks for something to do.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -27,12 +30,40 @@ pub(crate) async fn run(core: Arc<Core>) {
             () = core.stop.cancelled() => return,
             () = tokio::time::sleep(interval) => {}
         }
+        // On followers too, so that the clock is known to be right before they lead.
+        let clock = core.check_clock();
         if core.leader_id() != Some(core.node_id()) {
+            continue;
+        }
+        if let Err(fault) = clock
+            && fault.is_lasting()
+        {
+            hand_over(&core, fault).await;
             continue;
         }
         if let Err(reason) = look(&core).await {
             tracing::debug!(reason, "a duty of the leader was put off");
         }
+    }
+}
+
+/// Gives up leadership to a voter that trusts its clock: a leader that stamps nothing keeps everyone from writing.
+async fn hand_over(core: &Core, fault: ClockFault) {
+    let target = {
+        let metrics = core.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let matched = metrics.replication.clone().unwrap_or_default();
+        let voters = metrics.membership_config.voter_ids().filter(|&id| id != core.node_id());
+        let trusted = voters.filter(|&id| core.states.clock_of(id).is_some());
+        trusted.max_by_key(|id| matched.get(id).and_then(|log_id| log_id.as_ref().map(|log_id| log_id.index)))
+    };
+    let Some(target) = target else {
+        tracing::warn!(%fault, "this node leads and stamps no write, and no other voter can take over");
+        return;
+    };
+    tracing::warn!(%fault, target, "this node hands over leadership");
+    if let Err(error) = transfer_leadership(core, Some(target), core.timing.election_max * 2).await {
+        tracing::warn!(%error, "leadership was not handed over");
     }
 }
 
@@ -77,7 +108,7 @@ async fn expire(core: &Arc<Core>) -> Result<(), String> {
     loop {
         let preparing = Arc::clone(core);
         let prepared = tokio::task::spawn_blocking(move || {
-            let now_micros = preparing.stamper.now(preparing.shared.stamp_micros());
+            let now_micros = preparing.now();
             preparing.shared.generations.current().prepare_expiry(now_micros)
         });
         let prepared = prepared.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;

@@ -9,6 +9,7 @@
 //! | `propose.rs` | commands: stamping, forwarding, bounds |
 //! | `read.rs` | read points |
 //! | `status.rs` | the state of this node and of its peers |
+//! | `transfer.rs` | leadership to another node |
 //! | `duties.rs` | what the leader does on its own account |
 
 mod bootstrap;
@@ -19,6 +20,7 @@ mod propose;
 mod read;
 mod start;
 mod status;
+mod transfer;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -38,20 +40,21 @@ pub(crate) use propose::Refusal;
 pub use read::ReadLevel;
 pub use status::NodeStatus;
 
-use crate::config::NodeConfig;
+use crate::config::{Environment, NodeConfig};
 use crate::error::{MembershipError, ProposeError, ReadError, StartError};
-use crate::identity::DirLock;
 use crate::state_machine::Generation;
 
 /// Entries that a node may lack and still call itself ready.
 const READY_LAG_MAX: u64 = 10_000;
+
+/// How long replication may take to end by itself.
+const REPLICATION_END_MAX: Duration = Duration::from_secs(2);
 
 /// A running member of a cluster.
 pub struct Node {
     core: Arc<Core>,
     tasks: Mutex<Option<JoinSet<()>>>,
     server_stop: CancellationToken,
-    _lock: DirLock,
 }
 
 impl Node {
@@ -62,7 +65,16 @@ impl Node {
     ///
     /// See [`StartError`]; every message is one line that says what to do.
     pub async fn start(config: NodeConfig) -> Result<Arc<Self>, StartError> {
-        start::start(config).await
+        Self::start_in(config, Environment::default()).await
+    }
+
+    /// As [`start`](Self::start), with another clock or another disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_in(config: NodeConfig, environment: Environment) -> Result<Arc<Self>, StartError> {
+        start::start(config, environment).await
     }
 
     /// Has `command` replicated and applied, on whichever node leads.
@@ -176,45 +188,7 @@ impl Node {
     /// [`MembershipError::NotLeader`] on a follower, [`MembershipError::Refused`] when the target is no voter or has not
     /// caught up, [`MembershipError::Unavailable`] when it did not take over within `timeout`.
     pub async fn transfer_leadership(&self, target: Option<u64>, timeout: Duration) -> Result<u64, MembershipError> {
-        let own_id = self.node_id();
-        let target = {
-            let metrics = self.core.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            if metrics.current_leader != Some(own_id) {
-                return Err(MembershipError::NotLeader { leader_id: metrics.current_leader });
-            }
-            let matched = metrics.replication.clone().unwrap_or_default();
-            let matched = |id: u64| matched.get(&id).and_then(|log_id| log_id.as_ref().map(|log_id| log_id.index));
-            let voters = metrics.membership_config.voter_ids().filter(|&id| id != own_id);
-            let target = target.or_else(|| voters.max_by_key(|&id| matched(id)));
-            let target = target.ok_or_else(|| MembershipError::Refused("there is no other voter".to_string()))?;
-            if target == own_id {
-                return Ok(own_id);
-            }
-            if !metrics.membership_config.voter_ids().any(|id| id == target) {
-                return Err(MembershipError::Refused(format!("node {target} is no voter")));
-            }
-            let last = metrics.last_log_index.unwrap_or(0);
-            if matched(target).is_none_or(|matched| matched + READY_LAG_MAX < last) {
-                return Err(MembershipError::Refused(format!("node {target} has not caught up")));
-            }
-            target
-        };
-        let triggered = self.core.raft.trigger().transfer_leader(target).await;
-        triggered.map_err(|error| MembershipError::Unavailable(error.to_string()))?;
-        match tokio::time::timeout(timeout, self.await_leader(target)).await {
-            Ok(()) => Ok(target),
-            Err(_) => Err(MembershipError::Unavailable(format!("node {target} did not take over in time"))),
-        }
-    }
-
-    async fn await_leader(&self, leader_id: u64) {
-        let mut metrics = self.core.raft.metrics();
-        while metrics.borrow_and_update().current_leader != Some(leader_id) {
-            if metrics.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
+        transfer::transfer_leadership(&self.core, target, timeout).await
     }
 
     /// Stops the node in order: a leader hands over first, so that the others need not wait for its silence; then as
@@ -230,9 +204,7 @@ impl Node {
     /// data directory is free once the node and the engines that it gave away are dropped.
     pub async fn stop(&self) {
         self.core.stop.cancel();
-        if let Err(error) = self.core.raft.shutdown().await {
-            tracing::warn!(%error, "replication did not end cleanly");
-        }
+        self.end_replication().await;
         let tasks = self.tasks.lock().take();
         if let Some(mut tasks) = tasks {
             while tasks.join_next().await.is_some() {}
@@ -246,6 +218,32 @@ impl Node {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the store was not flushed; the log has everything"),
             Err(error) => tracing::warn!(%error, "the store was not flushed; the log has everything"),
+        }
+    }
+}
+
+impl Node {
+    /// Ends openraft. While the disk is full it waits for its log, which waits for space: then the log is closed first.
+    /// What it had not written by then was acknowledged to nobody.
+    async fn end_replication(&self) {
+        let raft = self.core.raft.clone();
+        let mut ending = tokio::spawn(async move { raft.shutdown().await });
+        let ended = match tokio::time::timeout(REPLICATION_END_MAX, &mut ending).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                tracing::warn!(
+                    "replication waits for its log, which is closed now; what waits for the disk is given up"
+                );
+                let wal = Arc::clone(&self.core.wal);
+                // A panic shows in the end of replication.
+                let _ = tokio::task::spawn_blocking(move || wal.close()).await;
+                ending.await
+            }
+        };
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "replication did not end cleanly"),
+            Err(error) => tracing::warn!(%error, "replication did not end cleanly"),
         }
     }
 }

@@ -35,6 +35,9 @@ use crate::types::{LogCommand, TypeConfig};
 /// Commands that are stamped and handed over in one go.
 const BATCH: usize = 256;
 
+/// What the stamp, the log id and the framing add to a command in the log, at most.
+const ENTRY_OVERHEAD_BYTES: usize = 256;
+
 /// When to try again after an overload: about as long as the queue takes to move.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
@@ -54,6 +57,8 @@ pub(crate) enum Refusal {
     NotLeader { leader_id: Option<u64> },
     /// Too much is under way; nothing was done.
     Overloaded { retry_after: Duration },
+    /// The log does not take a command of this size; nothing was done.
+    TooLarge { bytes: usize, limit: usize },
     /// The clock cannot be trusted; nothing was done.
     Clock(String),
     /// It is not known whether the command will be applied.
@@ -67,6 +72,9 @@ impl fmt::Display for Refusal {
         match self {
             Self::NotLeader { .. } => write!(f, "another node leads"),
             Self::Overloaded { .. } => write!(f, "too many writes are under way"),
+            Self::TooLarge { bytes, limit } => {
+                write!(f, "a write of {bytes} bytes is larger than the limit of {limit}")
+            }
             Self::Clock(reason) | Self::Unknown(reason) | Self::Stopped(reason) => write!(f, "{reason}"),
         }
     }
@@ -109,10 +117,15 @@ impl Proposals {
 
     /// Takes room for `command`, or refuses.
     fn admit(&self, command: &storage::Command) -> Result<Permit, Refusal> {
+        // In the log such an entry would stop one leader after the other.
+        let limit = self.limits.log.entry_bytes_max.saturating_sub(ENTRY_OVERHEAD_BYTES);
+        let bytes = command.encoded_len();
+        if bytes > limit {
+            return Err(Refusal::TooLarge { bytes, limit });
+        }
         let overloaded = |_| Refusal::Overloaded { retry_after: RETRY_AFTER };
         // Even a command that is larger than the bound must get through when it is alone.
-        let kibibytes =
-            (command.encoded_len() / 1024 + 1).min((self.limits.proposal_bytes_in_flight_max / 1024).max(1));
+        let kibibytes = (bytes / 1024 + 1).min((self.limits.proposal_bytes_in_flight_max / 1024).max(1));
         let kibibytes = u32::try_from(kibibytes).unwrap_or(u32::MAX);
         let count = Arc::clone(&self.count).try_acquire_owned().map_err(overloaded)?;
         let kibibytes = Arc::clone(&self.kibibytes).try_acquire_many_owned(kibibytes).map_err(overloaded)?;
@@ -192,6 +205,7 @@ pub(crate) async fn propose(
 fn final_error(refusal: Refusal) -> ProposeError {
     match refusal {
         Refusal::Overloaded { retry_after } => ProposeError::Overloaded { retry_after },
+        Refusal::TooLarge { bytes, limit } => ProposeError::TooLarge { bytes, limit },
         Refusal::Clock(reason) => ProposeError::ClockRefused { reason },
         Refusal::Stopped(reason) => ProposeError::Stopped { reason },
         refusal @ (Refusal::NotLeader { .. } | Refusal::Unknown(_)) => {
@@ -253,8 +267,11 @@ pub(crate) async fn run_proposer(core: Arc<Core>, mut submissions: mpsc::Receive
 }
 
 async fn hand_over(core: &Core, mut command: storage::Command) -> Result<Answer, Refusal> {
-    command.stamp_micros =
-        core.stamper.stamp(core.shared.stamp_micros()).map_err(|jump| Refusal::Clock(jump.to_string()))?;
+    command.stamp_micros = core.stamp().map_err(|fault| match fault.is_lasting() {
+        true => Refusal::Clock(fault.to_string()),
+        // The next attempt will do better.
+        false => Refusal::Unknown(fault.to_string()),
+    })?;
     let (responder, answer) = OneshotResponder::new_pair();
     let written = core.raft.client_write_ff(LogCommand::new(&command), Some(responder)).await;
     written.map_err(|fatal| Refusal::Stopped(fatal.to_string()))?;
@@ -305,9 +322,46 @@ impl Refusal {
         match self {
             Self::NotLeader { leader_id } => Self::NotLeader { leader_id: *leader_id },
             Self::Overloaded { retry_after } => Self::Overloaded { retry_after: *retry_after },
+            Self::TooLarge { bytes, limit } => Self::TooLarge { bytes: *bytes, limit: *limit },
             Self::Clock(reason) => Self::Clock(reason.clone()),
             Self::Unknown(reason) => Self::Unknown(reason.clone()),
             Self::Stopped(reason) => Self::Stopped(reason.clone()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cairn_proto::storage::{SealedMutation, command};
+
+    use super::*;
+    use crate::types::{Entry, EntryPayload, LeaderId, LogId, encode_entry};
+    use crate::wal::WalOptions;
+
+    #[test]
+    fn a_command_that_the_log_does_not_take_is_refused_before_it_gets_there() {
+        let entry_bytes_max = 4096;
+        let log = WalOptions { entry_bytes_max, ..WalOptions::default() };
+        let (proposals, _queue) = Proposals::new(&Limits { log, ..Limits::default() });
+        let mut refused = 0;
+        for payload_bytes in 3000..5000 {
+            let sealed = SealedMutation { key_id: 1, payload: vec![0; payload_bytes].into() };
+            let mut command = storage::Command { body: Some(command::Body::Sealed(sealed)), ..Default::default() };
+            match proposals.admit(&command) {
+                Ok(_permit) => {
+                    command.stamp_micros = i64::MAX;
+                    let leader = LeaderId { term: u64::MAX, node_id: u64::MAX };
+                    let payload = EntryPayload::Normal(LogCommand::new(&command));
+                    let bytes = encode_entry(&Entry { log_id: LogId::new(leader, u64::MAX), payload }).len();
+                    assert!(bytes <= entry_bytes_max, "{payload_bytes} bytes become {bytes}");
+                }
+                Err(Refusal::TooLarge { bytes, limit }) => {
+                    assert!(bytes > limit && limit < entry_bytes_max);
+                    refused += 1;
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert!(refused > 900, "only what is too large is refused, and all of it");
     }
 }

@@ -17,7 +17,7 @@ use cairn_engine::{Position, ReadPoint};
 use cairn_proto::peer::{ReadIndexRequest, read_index_response};
 use openraft::LinearizerOption;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::core::Core;
 use super::deadline::answer_by;
@@ -63,6 +63,8 @@ struct Confirmed {
 /// Where readers wait for a round.
 pub(crate) struct ReadGate {
     queue: mpsc::Sender<Waiter>,
+    /// The room for readers, held from the queue to the answer.
+    room: Semaphore,
     confirmed: Mutex<Option<Confirmed>>,
 }
 
@@ -70,11 +72,12 @@ impl ReadGate {
     /// The gate, and the queue that its task takes from.
     pub(crate) fn new() -> (Self, mpsc::Receiver<Waiter>) {
         let (queue, waiters) = mpsc::channel(WAITING_MAX);
-        (Self { queue, confirmed: Mutex::new(None) }, waiters)
+        (Self { queue, room: Semaphore::new(WAITING_MAX), confirmed: Mutex::new(None) }, waiters)
     }
 
     /// Waits for the next round that succeeds; the caller brings a deadline.
     pub(crate) async fn point(&self) -> Result<Point, ReadError> {
+        let _room = self.room.try_acquire().map_err(|_| ReadError::Overloaded { retry_after: RETRY_AFTER })?;
         let (waiter, point) = oneshot::channel();
         self.queue.try_send(waiter).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ReadError::Overloaded { retry_after: RETRY_AFTER },
@@ -220,7 +223,7 @@ async fn lead_round(core: &Core) -> Result<Point, String> {
     let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(core.timing.election_max);
     let linearizer = core.raft.get_read_linearizer(option).await.map_err(|error| error.to_string())?;
     let index = linearizer.read_log_id().index();
-    Ok(Point { index, time_micros: core.stamper.now(core.shared.stamp_micros()) })
+    Ok(Point { index, time_micros: core.now() })
 }
 
 async fn ask_leader(core: &Core, leader_id: u64) -> Result<Point, String> {
@@ -234,5 +237,31 @@ async fn ask_leader(core: &Core, leader_id: u64) -> Result<Point, String> {
             Ok(Point { index: point.index, time_micros: point.time_micros })
         }
         Some(read_index_response::Outcome::NotLeader(_)) | None => Err(format!("node {leader_id} does not lead")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn readers_are_bounded_though_the_gate_takes_them_from_the_queue() {
+        let (gate, mut queue) = ReadGate::new();
+        let mut readers = Vec::new();
+        let mut taken = Vec::new();
+        for _ in 0..WAITING_MAX {
+            let mut reader = Box::pin(gate.point());
+            assert!((&mut reader).now_or_never().is_none(), "there is no round yet");
+            readers.push(reader);
+            // As the gate's task does while its rounds fail.
+            taken.push(queue.try_recv().unwrap());
+        }
+        let refused = gate.point().now_or_never().unwrap();
+        assert!(matches!(refused, Err(ReadError::Overloaded { .. })), "{refused:?}");
+        // A reader that gives up makes room.
+        readers.pop();
+        assert!(gate.point().now_or_never().is_none());
     }
 }

@@ -23,22 +23,25 @@ use super::propose::{Proposals, Submission, run_proposer};
 use super::read::{ReadGate, Waiter, run_gate};
 use super::status::{States, run_reporter};
 use super::{Node, bootstrap, duties};
-use crate::clock::{Stamper, SystemClock};
-use crate::config::{Limits, NodeConfig, Peer, Timing};
+use crate::clock::Stamper;
+use crate::config::{Environment, Limits, NodeConfig, Peer, Timing};
 use crate::error::StartError;
 use crate::identity::{DirLock, Identity};
 use crate::log_store::LogStore;
-use crate::network::{Membership, NetworkFactory, PeerServer, Peers, serve};
+use crate::network::{MESSAGE_BYTES_MAX, Membership, NetworkFactory, PeerServer, Peers, serve};
 use crate::snapshot::{SnapshotReceiver, SnapshotStore, run_controller};
 use crate::state_machine::{Generations, Shared, StateMachine, error_chain};
 use crate::types::{GROUP, PeerNode};
-use crate::wal::SealContext;
+use crate::wal::{self, Recovered, SealContext, Summary, WalError};
 
 /// Entries in one append.
 const APPEND_ENTRIES_MAX: u64 = 1024;
 
 /// Bytes of entries in one append, unless a single one is larger.
 const APPEND_BYTES_MAX: usize = 2 << 20;
+
+/// What may surround a single entry in a message between nodes, in bytes.
+const MESSAGE_OVERHEAD_BYTES: usize = 64 << 10;
 
 /// Where the parts of a data directory lie.
 struct Layout {
@@ -57,7 +60,7 @@ impl Layout {
     }
 }
 
-pub(super) async fn start(config: NodeConfig) -> Result<Arc<Node>, StartError> {
+pub(super) async fn start(config: NodeConfig, environment: Environment) -> Result<Arc<Node>, StartError> {
     check(&config)?;
     let layout = Layout::of(&config.data_dir);
     let (data_dir, node_id) = (config.data_dir.clone(), config.node_id);
@@ -67,16 +70,16 @@ pub(super) async fn start(config: NodeConfig) -> Result<Arc<Node>, StartError> {
         Ok((lock, identity))
     });
     let (lock, identity) = opened.await?;
-    let identity = Arc::new(identity);
+    let (lock, identity) = (Arc::new(lock), Arc::new(identity));
 
     let server_stop = CancellationToken::new();
     // Ends the server if the future of this start is dropped.
     let guard = server_stop.clone().drop_guard();
     let mut tasks = JoinSet::new();
-    match start_in(&mut tasks, config, &layout, identity, server_stop.clone()).await {
+    match start_in(&mut tasks, config, environment, &layout, lock, identity, server_stop.clone()).await {
         Ok(core) => {
             DropGuard::disarm(guard);
-            Ok(Arc::new(Node { core, tasks: Mutex::new(Some(tasks)), server_stop, _lock: lock }))
+            Ok(Arc::new(Node { core, tasks: Mutex::new(Some(tasks)), server_stop }))
         }
         Err(error) => {
             // The port and the directory are to be free when the caller reads the error.
@@ -90,7 +93,9 @@ pub(super) async fn start(config: NodeConfig) -> Result<Arc<Node>, StartError> {
 async fn start_in(
     tasks: &mut JoinSet<()>,
     config: NodeConfig,
+    environment: Environment,
     layout: &Layout,
+    lock: Arc<DirLock>,
     identity: Arc<Identity>,
     stop: CancellationToken,
 ) -> Result<Arc<Core>, StartError> {
@@ -102,7 +107,7 @@ async fn start_in(
     let _ = server.membership.set(membership);
 
     let founder = identity.is_founder();
-    let parts = Parts { identity, peers, keyring, stop };
+    let parts = Parts { lock, identity, peers, keyring, environment, stop };
     let started = start_core(parts, layout, &config.data_dir, &config.timing, &config.limits, config.engine).await?;
     let (core, submissions, waiters) = started;
     let _ = server.core.set(Arc::clone(&core));
@@ -130,6 +135,12 @@ fn check(config: &NodeConfig) -> Result<(), StartError> {
     if !ids.contains_key(&config.node_id) {
         return fault(format!("node {} is not in the list of peers: add it", config.node_id));
     }
+    let entry_bytes_limit = MESSAGE_BYTES_MAX - MESSAGE_OVERHEAD_BYTES;
+    if config.limits.log.entry_bytes_max > entry_bytes_limit {
+        return fault(format!(
+            "entries of the log may have {entry_bytes_limit} bytes at most: lower `entry_bytes_max`"
+        ));
+    }
     let engine = cairn_engine::Options { dir: config.data_dir.clone(), ..config.engine.clone() };
     engine.validate().map_err(|error| StartError::Config(error.to_string()))
 }
@@ -149,9 +160,11 @@ fn start_server(
 
 /// What is there before the store is opened.
 struct Parts {
+    lock: Arc<DirLock>,
     identity: Arc<Identity>,
     peers: Arc<Peers>,
     keyring: Arc<Keyring>,
+    environment: Environment,
     stop: CancellationToken,
 }
 
@@ -165,15 +178,20 @@ async fn start_core(
     limits: &Limits,
     engine: cairn_engine::Options,
 ) -> Result<Started, StartError> {
-    let Parts { identity, peers, keyring, stop } = parts;
+    let Parts { lock, identity, peers, keyring, environment, stop } = parts;
     let node_id = identity.node_id();
     let cluster_id = keyring.cluster_id();
     let (group_dir, log_dir, opening_keyring) = (layout.group.clone(), layout.log.clone(), Arc::clone(&keyring));
-    let log_limits = limits.clone();
+    let (log_limits, log_environment) = (limits.clone(), environment.log);
+    let log_lock = Arc::clone(&lock);
     let opened = blocking(move || {
         let first_start = !identity.log_created();
-        let log = open_log(&log_dir, &log_limits, Arc::clone(&opening_keyring), node_id, first_start)?;
+        let log_environment = wal::Environment { must_exist: !first_start, kept: Some(log_lock), ..log_environment };
+        let seal = SealContext { keyring: Arc::clone(&opening_keyring), node_id, group: GROUP };
+        let (log, recovered) = open_log(&log_dir, &log_limits, seal, log_environment)?;
         let generations = Generations::open(&group_dir, &engine, opening_keyring, first_start)?;
+        let applied = generations.current().applied().log_id.map(|log_id| log_id.index);
+        check_store(&log_dir, &group_dir, &recovered.summary, applied)?;
         let snapshots = SnapshotStore::open(group_dir.join("snapshots"))?;
         if first_start {
             identity.set_log_created()?;
@@ -203,7 +221,7 @@ async fn start_core(
         raft,
         wal,
         shared,
-        stamper: Arc::new(Stamper::new(Box::new(SystemClock), timing.clock_jump_max)),
+        stamper: Arc::new(Stamper::new(environment.clock, timing.clock_jump_max)),
         peers,
         proposals,
         reads,
@@ -215,6 +233,7 @@ async fn start_core(
         draining: AtomicBool::new(false),
         started_at: Instant::now(),
         stop,
+        _lock: lock,
     };
     Ok((Arc::new(core), submissions, waiters))
 }
@@ -228,24 +247,33 @@ fn start_failed(shared: &Shared, error: &dyn std::fmt::Display) -> StartError {
 fn open_log(
     dir: &Path,
     limits: &Limits,
-    keyring: Arc<Keyring>,
-    node_id: u64,
-    first_start: bool,
-) -> Result<LogStore, StartError> {
-    let missing = || StartError::Damaged {
-        path: dir.to_path_buf(),
-        reason: "the log is missing, and it had been made".to_string(),
-    };
-    if !first_start && !dir.is_dir() {
-        return Err(missing());
+    seal: SealContext,
+    environment: wal::Environment,
+) -> Result<(LogStore, Recovered), StartError> {
+    let opened = LogStore::open_in(dir, limits.log.clone(), seal, APPEND_BYTES_MAX, environment);
+    opened.map_err(|error| match error {
+        WalError::Missing { path } => {
+            StartError::Damaged { path, reason: "the log is missing, and it had been made".to_string() }
+        }
+        error => StartError::Log(error_chain(&error)),
+    })
+}
+
+/// Refuses a store and a log that are not each other's: one of them is older than the other, or was made anew. What a
+/// purge took from the log must be in the store, and nothing is applied before this node has had a vote.
+fn check_store(log_dir: &Path, group_dir: &Path, log: &Summary, applied: Option<u64>) -> Result<(), StartError> {
+    if let (None, Some(applied)) = (&log.vote, applied) {
+        let reason = format!("the log has never voted, but the store has applied index {applied}");
+        return Err(StartError::Damaged { path: log_dir.to_path_buf(), reason });
     }
-    let seal = SealContext { keyring, node_id, group: GROUP };
-    let opened = LogStore::open(dir, limits.log.clone(), seal, APPEND_BYTES_MAX);
-    let (log, recovered) = opened.map_err(|error| StartError::Log(error_chain(&error)))?;
-    if recovered.created && !first_start {
-        return Err(missing());
+    match &log.purged {
+        Some(purged) if applied.is_none_or(|applied| applied < purged.index) => {
+            let applied = applied.map_or("nothing".to_string(), |applied| format!("up to index {applied}"));
+            let reason = format!("the store has applied {applied}, but the log begins after index {}", purged.index);
+            Err(StartError::Damaged { path: group_dir.to_path_buf(), reason })
+        }
+        _ => Ok(()),
     }
-    Ok(log)
 }
 
 fn raft_config(cluster_name: &str, timing: &Timing, limits: &Limits) -> Result<Config, StartError> {
@@ -359,5 +387,45 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => Err(StartError::Config(format!("the start has failed: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::wal::Purged;
+
+    fn check(log: &Summary, applied: Option<u64>) -> Result<(), String> {
+        check_store(Path::new("log"), Path::new("store"), log, applied).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_store_that_fits_its_log_is_taken() {
+        let mut log = Summary::default();
+        assert_eq!(check(&log, None), Ok(()));
+        log.vote = Some(Bytes::from_static(b"vote"));
+        assert_eq!(check(&log, None), Ok(()));
+        assert_eq!(check(&log, Some(7)), Ok(()));
+        log.purged = Some(Purged { index: 7, id: Bytes::new() });
+        assert_eq!(check(&log, Some(7)), Ok(()));
+    }
+
+    #[test]
+    fn a_log_that_was_made_anew_beside_a_store_is_refused() {
+        let refused = check(&Summary::default(), Some(7)).unwrap_err();
+        assert!(refused.starts_with("log is damaged (the log has never voted"), "{refused}");
+    }
+
+    #[test]
+    fn a_store_that_lacks_what_the_log_has_purged_is_refused() {
+        let vote = Some(Bytes::from_static(b"vote"));
+        let log = Summary { vote, purged: Some(Purged { index: 7, id: Bytes::new() }), ..Summary::default() };
+        for (applied, says) in [(Some(6), "up to index 6, but"), (None, "nothing, but")] {
+            let refused = check(&log, applied).unwrap_err();
+            assert!(refused.starts_with("store is damaged") && refused.contains(says), "{refused}");
+            assert_eq!(refused.lines().count(), 1);
+        }
     }
 }

@@ -13,10 +13,15 @@ use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 
 use super::core::Core;
+use crate::clock::{ClockFault, PeerClocks};
 use crate::network::{Lane, with_deadline, within};
 
 /// How often nodes exchange their states.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often until the clocks of the nodes are compared.
+const REPORT_INTERVAL_FIRST: Duration = Duration::from_millis(50);
+/// How many times at most: the peers may be down for long.
+const ROUNDS_FIRST_MAX: u64 = 100;
 /// How long a peer may take to answer.
 const REPORT_TIMEOUT: Duration = Duration::from_millis(800);
 /// A peer that was heard of within this time is called reachable.
@@ -79,6 +84,16 @@ impl States {
         micros.checked_add(i64::try_from(heard.at.elapsed().as_micros()).ok()?)
     }
 
+    /// The clocks of those of `members` that have reported, without `own_id`.
+    pub(crate) fn peer_clocks(&self, members: &[u64], own_id: u64) -> PeerClocks {
+        let is_heard = |id: &&u64| **id != own_id && self.heard.lock().contains_key(*id);
+        let heard: Vec<u64> = members.iter().filter(is_heard).copied().collect();
+        if heard.is_empty() {
+            return PeerClocks::Unheard;
+        }
+        PeerClocks::Heard(heard.into_iter().filter_map(|id| self.clock_of(id)).max())
+    }
+
     /// The cluster version that all of `members` support, once each of them has reported.
     pub(crate) fn supported_version_min(&self, own_id: u64, members: &[u64]) -> Option<u32> {
         let heard = self.heard.lock();
@@ -135,9 +150,12 @@ pub(crate) async fn run_reporter(core: Arc<Core>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut disk_used_bytes = 0;
     for round in 0_u64.. {
+        let in_haste = round < ROUNDS_FIRST_MAX && core.check_clock() == Err(ClockFault::NotCompared);
         tokio::select! {
             () = core.stop.cancelled() => return,
             _ = ticks.tick() => {}
+            // Nothing is stamped before the peers' clocks are known.
+            () = tokio::time::sleep(REPORT_INTERVAL_FIRST), if in_haste => {}
         }
         if round % MEASURE_EVERY == 0 {
             let dir = core.data_dir.clone();
@@ -173,7 +191,6 @@ async fn own_state(core: &Arc<Core>, disk_used_bytes: u64) -> Option<v1::NodeSta
     });
     let (applied, durable_applied_index, memories, disk_free_bytes) = stored.await.ok()?;
     let metrics = core.raft.metrics().borrow_watched().clone();
-    let clock = core.stamper.wall_micros();
     Some(v1::NodeState {
         version: env!("CARGO_PKG_VERSION").to_string(),
         supported_cluster_version: SUPPORTED_CLUSTER_VERSION,
@@ -185,7 +202,8 @@ async fn own_state(core: &Arc<Core>, disk_used_bytes: u64) -> Option<v1::NodeSta
         disk_used_bytes,
         disk_free_bytes,
         uptime: prost_types::Duration::try_from(core.started_at.elapsed()).ok(),
-        clock: Some(prost_types::Timestamp {
+        // Followers take the leader's time from this, so it must not be one that the leader would not stamp with.
+        clock: core.stamper.report().map(|clock| prost_types::Timestamp {
             seconds: clock.div_euclid(1_000_000),
             nanos: i32::try_from(clock.rem_euclid(1_000_000) * 1000).unwrap_or(0),
         }),

@@ -34,6 +34,12 @@ pub enum WalError {
         /// What is wrong there.
         reason: &'static str,
     },
+    /// There is no log in the directory, and it had been made. Nothing was created.
+    #[error("the write-ahead log in {} is missing, and it had been made", path.display())]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A segment was written by a newer version of the program.
     #[error("{} has log format {version}, this program knows {known}: start a newer version", path.display())]
     NewerFormat {
@@ -128,6 +134,11 @@ impl WalError {
             _ => false,
         }
     }
+
+    /// Whether a file or directory is not there.
+    pub(super) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
 }
 
 impl From<WalError> for io::Error {
@@ -137,6 +148,7 @@ impl From<WalError> for io::Error {
             WalError::Corruption { .. } | WalError::NewerFormat { .. } | WalError::Foreign { .. } => {
                 io::ErrorKind::InvalidData
             }
+            WalError::Missing { .. } => io::ErrorKind::NotFound,
             WalError::OutOfOrder { .. } | WalError::EntryTooLarge { .. } | WalError::Option { .. } => {
                 io::ErrorKind::InvalidInput
             }

@@ -44,6 +44,7 @@ mod segment;
 mod shared;
 mod writer;
 
+use std::any::Any;
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
@@ -87,11 +88,15 @@ pub struct Environment {
     pub file_system: Arc<dyn FileSystem>,
     /// What happens when the log cannot go on. When it returns, as only a test's does, the log is stopped.
     pub on_failure: OnFailure,
+    /// Whether the log was made before: a directory without one is then refused, and nothing is made in it.
+    pub must_exist: bool,
+    /// Let go once the log's thread has ended and nothing is written any more: such as the lock of the data directory.
+    pub kept: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Default for Environment {
     fn default() -> Self {
-        Self { file_system: Arc::new(Disk), on_failure: Arc::new(writer::abort_process) }
+        Self { file_system: Arc::new(Disk), on_failure: Arc::new(writer::abort_process), must_exist: false, kept: None }
     }
 }
 
@@ -112,7 +117,8 @@ impl Wal {
     /// Opens the log in a directory, or creates it there, and starts its thread. Blocks on the disk.
     ///
     /// # Errors
-    /// [`WalError::Corruption`] when bytes that had been synced are damaged; [`WalError::Foreign`],
+    /// [`WalError::Corruption`] when bytes that had been synced are damaged; [`WalError::Missing`] when there is no log
+    /// where there must be one; [`WalError::Foreign`],
     /// [`WalError::NewerFormat`] and [`WalError::Key`] when the files are not this node's; [`WalError::Io`] otherwise.
     pub fn open(directory: &Path, options: WalOptions, seal: SealContext) -> Result<(Self, Recovered), WalError> {
         Self::open_in(directory, options, seal, Environment::default())
@@ -129,11 +135,13 @@ impl Wal {
         environment: Environment,
     ) -> Result<(Self, Recovered), WalError> {
         options.validate()?;
-        let Environment { file_system, on_failure } = environment;
-        file_system.create_directory(directory).map_err(WalError::io("create", directory))?;
+        let Environment { file_system, on_failure, must_exist, kept } = environment;
+        if !must_exist {
+            file_system.create_directory(directory).map_err(WalError::io("create", directory))?;
+        }
         let directory =
             Directory { file_system, path: directory.to_owned(), seal, segment_bytes: options.segment_bytes };
-        let recovery = recovery::recover(&directory)?;
+        let recovery = recovery::recover(&directory, must_exist)?;
 
         let recovered = Recovered {
             summary: recovery.ledger.summary().clone(),
@@ -152,7 +160,10 @@ impl Wal {
         let writer = Writer::new(Arc::clone(&shared), directory, options.clone(), on_failure, summary, files);
         let thread = std::thread::Builder::new()
             .name("wal".to_owned())
-            .spawn(move || writer.run())
+            .spawn(move || {
+                writer.run();
+                drop(kept);
+            })
             .map_err(WalError::io("start the thread of", Path::new("the write-ahead log")))?;
         Ok((Self { shared, options, thread: Mutex::new(Some(thread)) }, recovered))
     }

@@ -54,10 +54,18 @@ pub(super) struct Recovery {
     pub(super) created: bool,
 }
 
-/// Reads the directory's segments and begins a new one.
-pub(super) fn recover(directory: &Directory) -> Result<Recovery, WalError> {
-    let sequences = directory.list()?;
+/// Reads the directory's segments and begins a new one. Where there are none and `must_exist`, nothing is made: a log
+/// that began anew would take back what this node has voted for and acknowledged.
+pub(super) fn recover(directory: &Directory, must_exist: bool) -> Result<Recovery, WalError> {
+    let missing = || WalError::Missing { path: directory.path.clone() };
+    let sequences = match directory.list() {
+        Err(error) if must_exist && error.is_not_found() => return Err(missing()),
+        sequences => sequences?,
+    };
     let Some((&first, &last)) = sequences.first().zip(sequences.last()) else {
+        if must_exist {
+            return Err(missing());
+        }
         let ledger = Ledger::default();
         let (open, _) = directory.create(1, 0, ledger.summary(), &[], 0)?;
         return Ok(Recovery { ledger, closed: Vec::new(), open, open_last_index: None, cut: None, created: true });

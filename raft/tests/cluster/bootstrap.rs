@@ -117,3 +117,33 @@ async fn a_lost_part_of_a_directory_is_noticed() {
         assert!(matches!(refused, StartError::Damaged { .. }), "{part}: {refused}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emptied_log_is_refused_at_every_start() {
+    let mut cluster = Cluster::running(1).await;
+    write(cluster.node(1), space()).await;
+    cluster.stop(1).await;
+    let log_dir = cluster.data_dir(1).join("wal/group-0");
+    for entry in std::fs::read_dir(&log_dir).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    for start in ["first", "second"] {
+        let refused = cluster.try_start(1).await.err().unwrap();
+        assert!(matches!(refused, StartError::Damaged { .. }), "{start}: {refused}");
+        assert_eq!(std::fs::read_dir(&log_dir).unwrap().count(), 0, "{start}: nothing is made that hides the loss");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_came_with_a_wrong_root_key_may_come_back_with_an_empty_disk() {
+    let mut cluster = Cluster::of(2);
+    let mut stranger = cluster.config(2);
+    stranger.root_key = RootKey::from_bytes(&[8; 32]);
+    let (first, second) = tokio::join!(Node::start(cluster.config(1)), Node::start(stranger));
+    assert!(matches!(second, Err(StartError::Key(_))));
+    std::fs::remove_dir_all(cluster.data_dir(2)).unwrap();
+    cluster.start(2).await;
+    let first = first.unwrap();
+    ready(&first).await;
+    write(&first, space()).await;
+}

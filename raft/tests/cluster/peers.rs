@@ -45,11 +45,20 @@ async fn a_keyring_is_handed_to_one_directory_per_id() {
     let cluster = Cluster::running(1).await;
     let address = format!("http://{}", cluster.peer_address(1));
     let mut client = PeerServiceClient::connect(address).await.unwrap();
-    let fetch = |incarnation: u8| FetchKeyringRequest { node_id: 2, incarnation: vec![incarnation; 16].into() };
-    let first = client.fetch_keyring(fetch(1)).await.unwrap().into_inner();
+    let fetch = |incarnation: u8, opened: bool| FetchKeyringRequest {
+        node_id: 2,
+        incarnation: vec![incarnation; 16].into(),
+        opened,
+    };
+    let first = client.fetch_keyring(fetch(3, false)).await.unwrap().into_inner();
     assert!(first.known_nodes.iter().any(|node| node.node_id == 1));
-    client.fetch_keyring(fetch(1)).await.unwrap();
-    assert_eq!(client.fetch_keyring(fetch(2)).await.unwrap_err().code(), Code::FailedPrecondition);
+    assert!(first.known_nodes.iter().all(|node| node.node_id != 2), "a caller that opened nothing is not remembered");
+    client.fetch_keyring(fetch(1, false)).await.unwrap();
+    client.fetch_keyring(fetch(1, true)).await.unwrap();
+    for opened in [false, true] {
+        let refused = client.fetch_keyring(fetch(2, opened)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition);
+    }
     let hello = HelloRequest { node_id: 2, incarnation: vec![2; 16].into(), ..HelloRequest::default() };
     assert!(client.hello(hello).await.unwrap().into_inner().id_in_use);
 }

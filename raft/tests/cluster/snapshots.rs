@@ -1,6 +1,7 @@
 //! Followers that the log can no longer help.
 
 use std::fs;
+use std::path::Path;
 
 use cairn_proto::peer::peer_service_client::PeerServiceClient;
 use cairn_proto::peer::{
@@ -8,7 +9,7 @@ use cairn_proto::peer::{
     send_snapshot_request::Part,
 };
 use cairn_proto::storage::{LogStoredMembership, LogVote};
-use cairn_raft::ReadLevel;
+use cairn_raft::{ReadLevel, StartError};
 
 use crate::support::{Cluster, count, eventually, memory, space, write};
 
@@ -103,6 +104,48 @@ async fn a_snapshot_that_was_not_offered_is_refused_and_leaves_no_file() {
     let names: Vec<_> = fs::read_dir(group_dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(names.iter().all(|name| name != "x" && name != "incoming"), "{names:?}");
     assert!(cluster.node(1).is_alive());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_older_than_the_purged_log_is_refused() {
+    let mut cluster = Cluster::of(1);
+    cluster.limits.snapshot_bytes = 4096;
+    cluster.start_all().await;
+    write(cluster.node(1), space()).await;
+    cluster.stop(1).await;
+    let group_dir = cluster.data_dir(1).join("group-0");
+    let old = cluster.data_dir(1).with_extension("old");
+    copy_dir(&group_dir, &old);
+
+    cluster.start(1).await;
+    cluster.ready().await;
+    let held = cluster.node(1).status().applied_index.unwrap();
+    let mut written = 0;
+    while first_log_index(&cluster, 1) <= held + 1 {
+        write(cluster.node(1), memory(&format!("m{written}"), &"tea ".repeat(100))).await;
+        written += 1;
+        assert!(written < 20_000, "the log is never purged");
+    }
+    cluster.stop(1).await;
+    std::fs::remove_dir_all(&group_dir).unwrap();
+    std::fs::rename(&old, &group_dir).unwrap();
+    let refused = cluster.try_start(1).await.err().unwrap();
+    assert!(matches!(&refused, StartError::Damaged { path, .. } if *path == group_dir), "{refused}");
+    assert!(refused.to_string().contains("but the log begins after index"), "{refused}");
+    assert_eq!(refused.to_string().lines().count(), 1);
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
 }
 
 fn first_log_index(cluster: &Cluster, id: u64) -> u64 {

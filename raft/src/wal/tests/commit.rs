@@ -220,3 +220,19 @@ fn the_real_disk_works_too() {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.path());
     }
 }
+
+#[test]
+fn what_a_log_keeps_is_let_go_when_nothing_is_written_any_more() {
+    let bench = Bench::new();
+    let kept = Arc::new(());
+    let environment = Environment {
+        file_system: Arc::new(bench.disk.clone()),
+        kept: Some(Arc::clone(&kept) as Arc<dyn Any + Send + Sync>),
+        ..Environment::default()
+    };
+    let (wal, _) = Wal::open_in(Path::new(DIRECTORY), bench.options.clone(), bench.seal.clone(), environment).unwrap();
+    append(&wal, 1, entries_from(1, 1, 10)).unwrap().wait().unwrap();
+    assert_eq!(Arc::strong_count(&kept), 2);
+    wal.close();
+    assert_eq!(Arc::strong_count(&kept), 1);
+}

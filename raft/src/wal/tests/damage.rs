@@ -212,3 +212,17 @@ fn nothing_of_an_entry_lies_open_on_the_disk() {
         });
     }
 }
+
+#[test]
+fn a_log_that_must_exist_is_not_made_anew() {
+    let mut bench = Bench::new();
+    bench.must_exist = true;
+    for _ in 0..2 {
+        assert!(matches!(bench.try_open(), Err(WalError::Missing { .. })));
+        assert!(bench.segments().is_empty());
+    }
+    bench.must_exist = false;
+    drop(bench.open());
+    bench.must_exist = true;
+    drop(bench.open());
+}

@@ -41,6 +41,7 @@ struct Bench {
     disk: BadDisk,
     seal: SealContext,
     options: WalOptions,
+    must_exist: bool,
     /// How often a log could not go on.
     failures: Arc<AtomicUsize>,
     _keys: Arc<TempDir>,
@@ -57,7 +58,7 @@ impl Bench {
             full_disk_retry: std::time::Duration::from_millis(1),
             ..WalOptions::default()
         };
-        Self { disk: BadDisk::new(), seal, options, failures: Arc::default(), _keys: Arc::new(keys) }
+        Self { disk: BadDisk::new(), seal, options, must_exist: false, failures: Arc::default(), _keys: Arc::new(keys) }
     }
 
     /// The same keys and options on another disk.
@@ -66,6 +67,7 @@ impl Bench {
             disk,
             seal: self.seal.clone(),
             options: self.options.clone(),
+            must_exist: self.must_exist,
             failures: Arc::default(),
             _keys: Arc::clone(&self._keys),
         }
@@ -76,7 +78,12 @@ impl Bench {
         let on_failure: OnFailure = Arc::new(move |_| {
             failures.fetch_add(1, Ordering::SeqCst);
         });
-        let environment = Environment { file_system: Arc::new(self.disk.clone()), on_failure };
+        let environment = Environment {
+            file_system: Arc::new(self.disk.clone()),
+            on_failure,
+            must_exist: self.must_exist,
+            kept: None,
+        };
         Wal::open_in(Path::new(DIRECTORY), self.options.clone(), self.seal.clone(), environment)
     }
 

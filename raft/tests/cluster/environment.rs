@@ -1,0 +1,160 @@
+//! Nodes whose clock jumps and whose disk is full.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use cairn_raft::wal::{self, Disk, FileSystem, LogFile};
+use cairn_raft::{Clock, Environment, Node, ProposeError, ReadLevel, SystemClock};
+
+use crate::support::{Cluster, PATIENCE, count, eventually, in_time, memory, ready, space, try_write, write};
+
+/// The machine's clock, ahead by some microseconds.
+#[derive(Default)]
+struct Ahead(AtomicI64);
+
+impl Clock for Ahead {
+    fn wall_micros(&self) -> i64 {
+        SystemClock.wall_micros() + self.0.load(Ordering::SeqCst)
+    }
+
+    fn steady(&self) -> Duration {
+        SystemClock.steady()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_clock_jumps_hands_over() {
+    let cluster = Cluster::of(3);
+    let clocks: Vec<Arc<Ahead>> = (0..3).map(|_| Arc::default()).collect();
+    let starts = cluster.ids().into_iter().zip(&clocks).map(|(id, clock)| {
+        let environment = Environment { clock: Arc::clone(clock) as Arc<dyn Clock>, ..Environment::default() };
+        Node::start_in(cluster.config(id), environment)
+    });
+    let nodes = tokio::time::timeout(PATIENCE, futures::future::try_join_all(starts)).await.unwrap().unwrap();
+    for node in &nodes {
+        ready(node).await;
+    }
+    write(&nodes[0], space()).await;
+    let leader = nodes[0].status().leader_id.unwrap();
+    let jumped = leader as usize - 1;
+    clocks[jumped].0.store(3_600_000_000, Ordering::SeqCst);
+
+    let left = &nodes[(jumped + 1) % 3];
+    eventually("another node leads", || left.status().leader_id.is_some_and(|id| id != leader)).await;
+    // Through the node with the wrong clock too.
+    for (number, node) in nodes.iter().enumerate() {
+        let deadline = in_time();
+        let mut written = try_write(node, memory(&format!("m{number}"), "tea"), deadline).await;
+        while matches!(written, Err(ProposeError::ClockRefused { .. })) && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            written = try_write(node, memory(&format!("m{number}"), "tea"), deadline).await;
+        }
+        written.unwrap();
+    }
+}
+
+/// A disk that can be filled.
+#[derive(Debug, Clone, Default)]
+struct Filling(Arc<AtomicBool>);
+
+impl Filling {
+    fn check(&self) -> io::Result<()> {
+        if self.0.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn file(&self, file: Arc<dyn LogFile>) -> Arc<dyn LogFile> {
+        Arc::new(FillingFile { file, disk: self.clone() })
+    }
+}
+
+impl FileSystem for Filling {
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        Disk.create_directory(path)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
+        Disk.list(directory)
+    }
+
+    fn create(&self, path: &Path, bytes: u64) -> io::Result<Arc<dyn LogFile>> {
+        self.check()?;
+        Disk.create(path, bytes).map(|file| self.file(file))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
+        Disk.open(path).map(|file| self.file(file))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        Disk.sync_directory(path)
+    }
+}
+
+#[derive(Debug)]
+struct FillingFile {
+    file: Arc<dyn LogFile>,
+    disk: Filling,
+}
+
+impl LogFile for FillingFile {
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.disk.check()?;
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn set_size(&self, bytes: u64) -> io::Result<()> {
+        self.file.set_size(bytes)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_disk_is_full_can_be_stopped() {
+    let mut cluster = Cluster::of(1);
+    // One entry fills the queue, so that replication waits for the log with the next one.
+    cluster.limits.log.queue_bytes_max = 4096;
+    let disk = Filling::default();
+    let log = wal::Environment { file_system: Arc::new(disk.clone()), ..wal::Environment::default() };
+    let node = Node::start_in(cluster.config(1), Environment { log, ..Environment::default() }).await.unwrap();
+    ready(&node).await;
+    write(&node, space()).await;
+    write(&node, memory("m1", "tea")).await;
+
+    disk.0.store(true, Ordering::SeqCst);
+    for id in ["m2", "m3", "m4"] {
+        let content: String = (0..3000).map(|n| format!("{n} ")).collect();
+        let refused = try_write(&node, memory(id, &content), Instant::now() + Duration::from_secs(1)).await;
+        assert!(matches!(refused, Err(ProposeError::Unavailable { .. })), "{refused:?}");
+    }
+    tokio::time::timeout(PATIENCE, node.shutdown()).await.expect("the node does not stop");
+
+    disk.0.store(false, Ordering::SeqCst);
+    let engine = Arc::downgrade(&node.engine());
+    drop(node);
+    eventually("the stopped node lets go of its store", || engine.strong_count() == 0).await;
+    cluster.start(1).await;
+    cluster.ready().await;
+    assert_eq!(count(cluster.node(1), ReadLevel::Linearizable).await, 1, "what was acknowledged is there");
+}
