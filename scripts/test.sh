@@ -3,8 +3,9 @@
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 scripts/setup.sh build
-# Tests of the whole start real processes of this binary.
-cargo build --release --locked --workspace --bin cairn
+# Tests of the whole start real processes of this binary. It is built together with the tests, since cargo would compile
+# much of it twice otherwise: once with the features that only tests ask for, once without.
+cargo build --release --locked --workspace --bins --tests
 if [ "$#" -eq 0 ]; then
   set -- --workspace --no-fail-fast
 fi
