@@ -112,6 +112,25 @@ impl Space {
     }
 }
 
+/// Adds what all reads of some memories have: whose, and which of them.
+macro_rules! selection_builder {
+    ($name:ident) => {
+        impl $name {
+            /// Only memories of this scope.
+            pub fn scope(mut self, scope: Scope) -> Self {
+                self.request.scope = scope.into_proto();
+                self
+            }
+
+            /// Only memories that match.
+            pub fn filter(mut self, filter: Filter) -> Self {
+                self.request.filter = Some(filter.into());
+                self
+            }
+        }
+    };
+}
+
 call_builder! {
     /// A write of memories; await it.
     Add(proto::AddMemoriesRequest) -> Added
@@ -151,20 +170,9 @@ call_builder! {
     Search(proto::SearchMemoriesRequest) -> SearchResult
 }
 read_builder!(Search);
+selection_builder!(Search);
 
 impl Search {
-    /// Only memories of this scope.
-    pub fn scope(mut self, scope: Scope) -> Self {
-        self.request.scope = scope.into_proto();
-        self
-    }
-
-    /// Only memories that match.
-    pub fn filter(mut self, filter: Filter) -> Self {
-        self.request.filter = Some(filter.into());
-        self
-    }
-
     /// At most this many hits, 1 to 1,000; 10 where it is not said.
     pub fn limit(mut self, limit: u32) -> Self {
         self.request.limit = i32::try_from(limit).unwrap_or(i32::MAX);
@@ -251,20 +259,9 @@ call_builder! {
     List(proto::ListMemoriesRequest) -> Page
 }
 read_builder!(List);
+selection_builder!(List);
 
 impl List {
-    /// Only memories of this scope.
-    pub fn scope(mut self, scope: Scope) -> Self {
-        self.request.scope = scope.into_proto();
-        self
-    }
-
-    /// Only memories that match.
-    pub fn filter(mut self, filter: Filter) -> Self {
-        self.request.filter = Some(filter.into());
-        self
-    }
-
     /// The order.
     pub fn order(mut self, order: Order) -> Self {
         self.request.order_by = match order {
@@ -341,20 +338,9 @@ call_builder! {
     Count(proto::CountMemoriesRequest) -> Counted
 }
 read_builder!(Count);
+selection_builder!(Count);
 
 impl Count {
-    /// Only memories of this scope.
-    pub fn scope(mut self, scope: Scope) -> Self {
-        self.request.scope = scope.into_proto();
-        self
-    }
-
-    /// Only memories that match.
-    pub fn filter(mut self, filter: Filter) -> Self {
-        self.request.filter = Some(filter.into());
-        self
-    }
-
     async fn send(self) -> Result<Counted> {
         let send = method!(MemoryServiceClient, count_memories);
         let answer = self.core.call(CallKind::Read, self.deadline, self.request, send).await?;
