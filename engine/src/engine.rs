@@ -128,6 +128,13 @@ impl Engine {
         Ok(outcomes)
     }
 
+    /// Begins a round of the indexes in memory: gives up those that no search has used in the last `idle_rounds` rounds, and
+    /// lets those be made again that had found too little memory. For the caller to call from time to time; the engine has
+    /// no clock. Returns how many were given up; the next search of such a space makes its index again.
+    pub fn begin_index_round(&self, idle_rounds: u64) -> usize {
+        self.partitions.begin_round(idle_rounds)
+    }
+
     /// What has been applied and can be read.
     #[must_use]
     pub fn applied(&self) -> AppliedState {

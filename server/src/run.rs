@@ -6,7 +6,7 @@
 //! ```
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use cairn_engine::Options;
@@ -39,6 +39,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// How long a leader that stops waits for another one to take over.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// An index leaves the memory when it was not searched in so many rounds; a round is that part of `storage.index_idle`.
+const INDEX_IDLE_ROUNDS: u64 = 4;
 
 /// The services whose health is reported; the empty name stands for the node as a whole.
 const HEALTH_NAMES: [&str; 4] = ["", "cairn.v1.MemoryService", "cairn.v1.SpaceService", "cairn.v1.ClusterService"];
@@ -190,6 +193,7 @@ pub async fn run_on(config: Config, listeners: Listeners) -> Result<Handle, RunE
         config.limits.clone(),
     );
     let service = Arc::new(service);
+    tokio::spawn(index_rounds(Arc::downgrade(&node), config.storage.index_idle, background.stop.clone()));
     let grpc_stop = CancellationToken::new();
     let grpc = serve_grpc(&service, health, listeners.grpc, grpc_stop.clone())?;
     // The ticker is the only other user of the cell, and only reads it.
@@ -218,6 +222,24 @@ fn start_background(
     let ticker = Ticker { monitor: Arc::clone(monitor), service: Arc::clone(service), reporter, watches_ended: false };
     let ticker = tokio::spawn(ticker.run(stop.clone()));
     Ok(Background { stop, http, ticker })
+}
+
+/// Lets indexes that are not searched leave the memory.
+async fn index_rounds(node: Weak<Node>, idle: Duration, stop: CancellationToken) {
+    let mut rounds = interval(idle / u32::try_from(INDEX_IDLE_ROUNDS).unwrap_or(1));
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    rounds.tick().await;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = rounds.tick() => {}
+        }
+        let Some(engine) = node.upgrade().map(|node| node.engine()) else { return };
+        let evicted = tokio::task::spawn_blocking(move || engine.begin_index_round(INDEX_IDLE_ROUNDS)).await;
+        if let Some(spaces) = evicted.ok().filter(|spaces| *spaces > 0) {
+            tracing::info!(spaces, "indexes that were not searched have left the memory");
+        }
+    }
 }
 
 /// Watches the node: keeps the probes' picture and the health service fresh.
@@ -309,6 +331,7 @@ fn node_config(config: &Config, addresses: Addresses, root_key: RootKey, listene
         engine: Options {
             block_cache_bytes: bytes(config.storage.block_cache),
             write_buffer_bytes: bytes(config.storage.write_buffer),
+            index_bytes_max: config.storage.index_memory,
             ..Options::new(&config.node.data_dir)
         },
         timing: Timing {

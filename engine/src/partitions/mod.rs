@@ -1,8 +1,15 @@
 //! The partitions: one index for each space, made from the records at its first use and kept in step with them.
 //!
 //! ```text
-//!   Unloaded ──first search──▶ Loading (changes queue up) ──▶ Ready ──too little memory──▶ Failed
+//!                              ┌──────────── idle for some rounds ────────────┐
+//!                              ▼                                              │
+//!   Unloaded ──first search──▶ Loading (changes queue up) ──────────────────▶ Ready
+//!       ▲                      └──too little memory──▶ Failed ◀──too little memory──┘
+//!       └───────────────next round─────────────────────┘
 //! ```
+//!
+//! Time is counted in rounds, which the caller begins: nothing here reads a clock. A partition that has not been searched
+//! for some rounds is given up, and so is one that was not searched in this round when another needs its memory.
 //!
 //! How a search and the records stay one: a chunk's RocksDB write and its index changes happen while the write locks of
 //! all partitions that it touches are held. A search that holds the read lock of its partition and then takes a view of
@@ -10,6 +17,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cairn_index::{IndexError, MemoryBudget, MemoryKey, Partition, PartitionOptions};
@@ -42,12 +50,14 @@ enum State {
     /// Being made from a view; changes behind that view wait here.
     Loading(Vec<IndexChange>),
     Ready(Box<Partition>),
-    /// Given up for want of memory, until the engine is opened again.
+    /// Given up for want of memory, until the next round: making it again takes long.
     Failed(String),
 }
 
 struct Slot {
     state: RwLock<State>,
+    /// The round of the last search.
+    searched: AtomicU64,
     /// Held while the partition is made, so that it is made once.
     loading: Mutex<()>,
 }
@@ -56,6 +66,7 @@ struct Slot {
 pub(crate) struct Partitions {
     slots: Mutex<HashMap<SpaceRef, Arc<Slot>>>,
     budget: MemoryBudget,
+    round: AtomicU64,
 }
 
 /// What a partition takes.
@@ -68,13 +79,36 @@ impl Partitions {
     /// No partitions yet; together they may take `bytes_max`, 0: no limit.
     pub(crate) fn new(bytes_max: u64) -> Self {
         let budget = if bytes_max == 0 { MemoryBudget::unlimited() } else { MemoryBudget::new(bytes_max) };
-        Self { slots: Mutex::new(HashMap::new()), budget }
+        Self { slots: Mutex::new(HashMap::new()), budget, round: AtomicU64::new(0) }
+    }
+
+    /// Begins a round: gives up the partitions that no search has used in the last `idle_rounds` rounds, and lets those be
+    /// made again that failed. Returns how many were given up.
+    pub(crate) fn begin_round(&self, idle_rounds: u64) -> usize {
+        let round = self.round.fetch_add(1, Ordering::Relaxed) + 1;
+        let slots: Vec<_> = self.slots.lock().values().map(Arc::clone).collect();
+        for slot in &slots {
+            let mut state = slot.state.write();
+            if matches!(*state, State::Failed(_)) {
+                *state = State::Unloaded;
+            }
+        }
+        let idle = |slot: &&Arc<Slot>| slot.searched.load(Ordering::Relaxed).saturating_add(idle_rounds) < round;
+        slots.iter().filter(idle).filter(|slot| slot.unload()).count()
+    }
+
+    /// Gives up the partition that was searched longest ago, if none of this round has to go. Returns whether one did.
+    fn make_room(&self) -> bool {
+        let round = self.round.load(Ordering::Relaxed);
+        let mut slots: Vec<_> = self.slots.lock().values().map(Arc::clone).collect();
+        slots.retain(|slot| slot.searched.load(Ordering::Relaxed) < round);
+        slots.sort_by_key(|slot| slot.searched.load(Ordering::Relaxed));
+        slots.iter().any(|slot| slot.unload())
     }
 
     fn slot(&self, space: SpaceRef) -> Arc<Slot> {
         let mut slots = self.slots.lock();
-        let new = || Arc::new(Slot { state: RwLock::new(State::Unloaded), loading: Mutex::new(()) });
-        Arc::clone(slots.entry(space).or_insert_with(new))
+        Arc::clone(slots.entry(space).or_default())
     }
 
     /// Writes to the store and changes the indexes, as one for all searches. `write` does the former.
@@ -117,6 +151,7 @@ impl Partitions {
         read: impl FnOnce(&Partition, &View<'s>) -> Result<T>,
     ) -> Result<(T, View<'s>)> {
         let slot = self.slot(space.reference);
+        slot.searched.store(self.round.load(Ordering::Relaxed), Ordering::Relaxed);
         loop {
             match &*slot.state.read() {
                 State::Ready(partition) => {
@@ -149,7 +184,10 @@ impl Partitions {
             *state = State::Loading(Vec::new());
             store.view()
         };
-        let built = self.build(&view, space);
+        let mut built = self.build(&view, space);
+        while built.as_ref().is_err_and(is_exhausted) && self.make_room() {
+            built = self.build(&view, space);
+        }
         let mut state = slot.state.write();
         let State::Loading(behind) = std::mem::replace(&mut *state, State::Unloaded) else {
             // The space was deleted meanwhile.
@@ -162,7 +200,7 @@ impl Partitions {
                 Ok(())
             }
             Err(error) => {
-                if matches!(error.kind(), ErrorKind::ResourceExhausted { .. }) {
+                if is_exhausted(&error) {
                     *state = State::Failed(error.to_string());
                 }
                 Err(error)
@@ -207,6 +245,27 @@ impl Partitions {
             records.advance();
         }
         Ok(partition)
+    }
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self { state: RwLock::new(State::Unloaded), searched: AtomicU64::new(0), loading: Mutex::new(()) }
+    }
+}
+
+impl Slot {
+    /// Gives the partition up, if it is there. The slot stays: whoever holds it sees all later changes.
+    fn unload(&self) -> bool {
+        let mut state = self.state.write();
+        if !matches!(*state, State::Ready(_)) {
+            return false;
+        }
+        let partition = std::mem::replace(&mut *state, State::Unloaded);
+        // Freeing a large one takes a while, and nobody has to wait for that.
+        drop(state);
+        drop(partition);
+        true
     }
 }
 
@@ -257,6 +316,10 @@ pub(crate) fn index_error(error: IndexError) -> Error {
         }
         _ => Error::internal("the index refused what had been checked").with_source(error),
     }
+}
+
+fn is_exhausted(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::ResourceExhausted { .. })
 }
 
 fn exhausted(reason: &str) -> Error {

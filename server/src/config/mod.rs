@@ -145,6 +145,12 @@ pub struct StorageSection {
     /// Memory for writes that are not in a file yet.
     #[serde(with = "units::size")]
     pub write_buffer: u64,
+    /// Memory for the indexes of all spaces together; 0: no limit.
+    #[serde(with = "units::size")]
+    pub index_memory: u64,
+    /// An index that was not searched for this long leaves the memory.
+    #[serde(with = "units::duration")]
+    pub index_idle: Duration,
 }
 
 /// See [`Config::raft`].
@@ -239,7 +245,7 @@ impl Default for LimitsSection {
 
 impl Default for StorageSection {
     fn default() -> Self {
-        Self { block_cache: 256 << 20, write_buffer: 64 << 20 }
+        Self { block_cache: 256 << 20, write_buffer: 64 << 20, index_memory: 0, index_idle: Duration::from_secs(3_600) }
     }
 }
 

@@ -141,6 +141,8 @@ fn values_out_of_range_name_the_key() {
         ("limits: { reads_in_flight: 0 }", "limits.reads_in_flight"),
         ("limits: { read_threads: 5000 }", "limits.read_threads"),
         ("storage: { write_buffer: 1KiB }", "storage.write_buffer"),
+        ("storage: { index_memory: 1KiB }", "storage.index_memory"),
+        ("storage: { index_idle: 1s }", "storage.index_idle"),
         ("raft: { heartbeat: 1ms }", "raft.heartbeat"),
         ("raft: { heartbeat: 500ms }", "raft.election_timeout_min"),
         ("raft: { election_timeout_max: 600ms }", "raft.election_timeout_max"),

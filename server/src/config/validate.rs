@@ -113,6 +113,14 @@ impl Config {
         if self.storage.write_buffer < 1 << 20 {
             return Err(invalid("storage.write_buffer", "must be 1MiB or more"));
         }
+        if (1..1 << 20).contains(&self.storage.index_memory) {
+            return Err(invalid("storage.index_memory", "must be 0B, which is no limit, or 1MiB or more"));
+        }
+        within(
+            "storage.index_idle",
+            &self.storage.index_idle,
+            Duration::from_secs(10)..=Duration::from_secs(86_400 * 30),
+        )?;
         Ok(())
     }
 
