@@ -81,6 +81,14 @@ async fn the_data_directory_of_another_cluster_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_in_place_of_the_data_directory_is_refused() {
+    let mut cluster = TestCluster::new(1);
+    fs::write(&cluster.node(1).data, "notes").unwrap();
+    assert_says(&refusal(&mut cluster, 1).await, &["error:", "is not a directory", "name one"]);
+    assert_eq!(fs::read(&cluster.node(1).data).unwrap(), b"notes", "the file is left alone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_on_the_same_data_is_refused() {
     let cluster = TestCluster::start(1).await;
     let mut second = TestCluster::new(1);

@@ -38,6 +38,12 @@ pub(crate) struct DirLock {
 impl DirLock {
     /// Makes the directory where it is missing, and takes it.
     pub(crate) fn take(data_dir: &Path) -> Result<Self, StartError> {
+        if data_dir.exists() && !data_dir.is_dir() {
+            return Err(StartError::ForeignDirectory {
+                path: data_dir.to_path_buf(),
+                reason: "is not a directory: name one that this node can have for itself".to_string(),
+            });
+        }
         make_dir(data_dir).map_err(StartError::io(data_dir))?;
         let path = data_dir.join("LOCK");
         let file = OpenOptions::new()

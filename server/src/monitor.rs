@@ -34,8 +34,17 @@ pub(crate) struct Picture {
 }
 
 impl Picture {
-    /// The state of `node` now.
+    /// The state of `node`; what it says of itself is up to a second old.
     pub(crate) fn of(node: &Node) -> Self {
+        Self::with(node, node.status())
+    }
+
+    /// The state of `node` now.
+    pub(crate) async fn now(node: &Node) -> Self {
+        Self::with(node, node.status_now().await)
+    }
+
+    fn with(node: &Node, status: NodeStatus) -> Self {
         let NodeStatus {
             cluster_id,
             node_id,
@@ -45,7 +54,7 @@ impl Picture {
             applied_index,
             cluster_version,
             members,
-        } = node.status();
+        } = status;
         let status = GetClusterStatusResponse {
             cluster_id: Uuid::from_bytes(cluster_id).to_string(),
             node_id,

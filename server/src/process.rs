@@ -49,7 +49,7 @@ pub(crate) fn block_on<F: Future<Output = ExitCode>>(work: F) -> ExitCode {
 
 /// Says why nothing is started.
 pub(crate) fn refuse(reason: &str, code: u8) -> ExitCode {
-    say(&format!("cairn: {reason}"));
+    say(&format!("error: {reason}"));
     ExitCode::from(code)
 }
 

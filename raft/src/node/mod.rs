@@ -121,6 +121,12 @@ impl Node {
         status::status(&self.core)
     }
 
+    /// As [`Node::status`], with what this node says of itself taken anew: the other answers up to a second old.
+    pub async fn status_now(&self) -> NodeStatus {
+        status::refresh_own(&self.core).await;
+        self.status()
+    }
+
     /// Where clients reach the leader, where it is known: the hint for a client that asked another node.
     #[must_use]
     pub fn leader_client_address(&self) -> Option<String> {

@@ -158,8 +158,7 @@ pub(crate) async fn run_reporter(core: Arc<Core>) {
             () = tokio::time::sleep(REPORT_INTERVAL_FIRST), if in_haste => {}
         }
         if round % MEASURE_EVERY == 0 {
-            let dir = core.data_dir.clone();
-            disk_used_bytes = tokio::task::spawn_blocking(move || bytes_below(&dir)).await.unwrap_or(0);
+            disk_used_bytes = measure_disk(&core).await;
         }
         let Some(state) = own_state(&core, disk_used_bytes).await else { continue };
         *core.states.own.lock() = Some(state.clone());
@@ -169,6 +168,22 @@ pub(crate) async fn run_reporter(core: Arc<Core>) {
             tokio::spawn(exchange(Arc::clone(&core), peer_id, state.clone()));
         }
     }
+}
+
+/// Takes this node's own report anew, so that a status speaks of now and not of the last round.
+pub(crate) async fn refresh_own(core: &Arc<Core>) {
+    let disk_used_bytes = match core.states.own() {
+        Some(state) => state.disk_used_bytes,
+        None => measure_disk(core).await,
+    };
+    if let Some(state) = own_state(core, disk_used_bytes).await {
+        *core.states.own.lock() = Some(state);
+    }
+}
+
+async fn measure_disk(core: &Arc<Core>) -> u64 {
+    let dir = core.data_dir.clone();
+    tokio::task::spawn_blocking(move || bytes_below(&dir)).await.unwrap_or(0)
 }
 
 async fn exchange(core: Arc<Core>, peer_id: u64, state: v1::NodeState) {
