@@ -6,7 +6,9 @@
 //! - before its first stamp a node compares its wall clock with the last applied stamp and, where that is long ago, with
 //!   its peers' clocks;
 //! - from then on it compares its wall clock with the steady clock, and refuses to stamp while the difference is above a
-//!   limit.
+//!   limit;
+//! - a wall clock that has fallen back by more than that limit is not believed: time goes on by the steady clock, since
+//!   nothing would expire until the wall clock is where it was.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -185,9 +187,14 @@ impl Stamper {
         let wall = self.clock.wall_micros();
         let elapsed = self.clock.steady().saturating_sub(state.steady);
         let elapsed_micros = i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX);
-        let ahead = wall.saturating_sub(state.wall_micros.saturating_add(elapsed_micros));
-        let ahead = Duration::from_micros(u64::try_from(ahead).unwrap_or(0));
-        if ahead > self.jump_max { Err(ClockFault::Jumped { ahead }) } else { Ok(wall) }
+        let expected = state.wall_micros.saturating_add(elapsed_micros);
+        let above_zero = |micros: i64| Duration::from_micros(u64::try_from(micros).unwrap_or(0));
+        let ahead = above_zero(wall.saturating_sub(expected));
+        if ahead > self.jump_max {
+            return Err(ClockFault::Jumped { ahead });
+        }
+        let has_fallen_back = above_zero(expected.saturating_sub(wall)) > self.jump_max;
+        Ok(if has_fallen_back { expected } else { wall })
     }
 }
 
@@ -255,6 +262,20 @@ mod tests {
         let stamper = Hands::at(1_000).stamper();
         assert_eq!(stamper.stamp(9_000), Ok(9_000));
         assert_eq!(stamper.stamp(0), Ok(9_000));
+    }
+
+    #[test]
+    fn time_goes_on_when_the_clock_falls_far_back() {
+        let hands = Hands::at(1_000_000_000);
+        let stamper = hands.stamper();
+        assert_eq!(stamper.stamp(0).unwrap(), 1_000_000_000);
+        *hands.wall.lock() -= 600_000_000;
+        hands.pass(Duration::from_secs(5));
+        assert_eq!(stamper.stamp(0).unwrap(), 1_005_000_000);
+        assert_eq!(stamper.now(0), 1_005_000_000);
+        *hands.wall.lock() += 600_000_000;
+        hands.pass(Duration::from_secs(1));
+        assert_eq!(stamper.stamp(0).unwrap(), 1_006_000_000, "the clock is right again");
     }
 
     #[test]

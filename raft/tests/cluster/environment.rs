@@ -13,7 +13,27 @@ use crate::support::{Cluster, PATIENCE, count, eventually, in_time, memory, read
 
 /// The machine's clock, ahead by some microseconds.
 #[derive(Default)]
-struct Ahead(AtomicI64);
+pub(crate) struct Ahead(AtomicI64);
+
+impl Ahead {
+    pub(crate) fn set(&self, micros: i64) {
+        self.0.store(micros, Ordering::SeqCst);
+    }
+}
+
+/// Starts all nodes of `cluster`, each with a clock that can be set, and waits until they are ready.
+pub(crate) async fn start_with_clocks(cluster: &Cluster) -> (Vec<Arc<Node>>, Vec<Arc<Ahead>>) {
+    let clocks: Vec<Arc<Ahead>> = cluster.ids().iter().map(|_| Arc::default()).collect();
+    let starts = cluster.ids().into_iter().zip(&clocks).map(|(id, clock)| {
+        let environment = Environment { clock: Arc::clone(clock) as Arc<dyn Clock>, ..Environment::default() };
+        Node::start_in(cluster.config(id), environment)
+    });
+    let nodes = tokio::time::timeout(PATIENCE, futures::future::try_join_all(starts)).await.unwrap().unwrap();
+    for node in &nodes {
+        ready(node).await;
+    }
+    (nodes, clocks)
+}
 
 impl Clock for Ahead {
     fn wall_micros(&self) -> i64 {
@@ -28,19 +48,11 @@ impl Clock for Ahead {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_whose_clock_jumps_hands_over() {
     let cluster = Cluster::of(3);
-    let clocks: Vec<Arc<Ahead>> = (0..3).map(|_| Arc::default()).collect();
-    let starts = cluster.ids().into_iter().zip(&clocks).map(|(id, clock)| {
-        let environment = Environment { clock: Arc::clone(clock) as Arc<dyn Clock>, ..Environment::default() };
-        Node::start_in(cluster.config(id), environment)
-    });
-    let nodes = tokio::time::timeout(PATIENCE, futures::future::try_join_all(starts)).await.unwrap().unwrap();
-    for node in &nodes {
-        ready(node).await;
-    }
+    let (nodes, clocks) = start_with_clocks(&cluster).await;
     write(&nodes[0], space()).await;
     let leader = nodes[0].status().leader_id.unwrap();
     let jumped = leader as usize - 1;
-    clocks[jumped].0.store(3_600_000_000, Ordering::SeqCst);
+    clocks[jumped].set(3_600_000_000);
 
     let left = &nodes[(jumped + 1) % 3];
     eventually("another node leads", || left.status().leader_id.is_some_and(|id| id != leader)).await;

@@ -4,6 +4,7 @@
 
 mod bootstrap;
 mod environment;
+mod expiry;
 mod faults;
 mod peers;
 mod replication;
