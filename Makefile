@@ -1,7 +1,7 @@
 # Everything a developer or an operator of one machine runs. Each command sets itself up; see scripts/setup.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check fix proto-image bench
+.PHONY: help run demo test check fix proto-image bench bench-index
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,3 +26,6 @@ proto-image: ## Take the public API as it is now as the one that must stay compa
 
 bench: ## The benches
 	@scripts/bench.sh
+
+bench-index: ## The index beside other libraries, on the corpus in CORPUS=DIR; writes bench/RESULTS.md
+	@scripts/bench_index.sh

@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: &FilterArguments) -> Result<(), BenchError> {
     let corpus = Corpus::read(&arguments.corpus, None, None)?;
     let mut report = Report::new(arguments.json.as_deref())?;
     let start = Instant::now();
-    let partition = build(&corpus.base)?;
+    let partition = build_with_labels(&corpus.base)?;
     let build_seconds = start.elapsed().as_secs_f64();
     let by_distance = order_by_product(&corpus.queries, corpus.base.row(0));
     for labels in [Labels::Random, Labels::Near, Labels::Far] {
@@ -88,12 +88,13 @@ fn order_by_product(table: &Table<f32>, with: &[f32]) -> Vec<usize> {
     order.into_iter().map(|(_, row)| row).collect()
 }
 
-fn build(base: &Table<f32>) -> Result<Partition, BenchError> {
+/// A partition whose vectors have labels for each share, by chance and by distance from the first one.
+pub(crate) fn build_with_labels(base: &Table<f32>) -> Result<Partition, BenchError> {
     let schema = Schema::new([("labels".to_owned(), FieldType::Keyword)]).unwrap_or_default();
     let options =
         PartitionOptions { dimension: base.columns, metric: Metric::Cosine, schema, budget: MemoryBudget::unlimited() };
     let mut partition = Partition::new(options)?;
-    partition.enable_graph();
+    partition.enable_graph(0);
     let mut rank = vec![0usize; base.rows()];
     for (position, row) in order_by_product(base, base.row(0)).into_iter().enumerate() {
         rank[row] = position;

@@ -24,6 +24,9 @@ pub(crate) struct IndexArguments {
     /// Only the first so many vectors.
     #[arg(long)]
     count: Option<usize>,
+    /// Threads that build; 1: one vector after the other.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
     /// Write one JSON object per line and measurement here.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -37,19 +40,28 @@ pub(crate) fn run(arguments: &IndexArguments) -> Result<(), BenchError> {
     }
     let mut report = Report::new(arguments.json.as_deref())?;
     let start = Instant::now();
-    let cairn = Cairn::build(&corpus.base)?;
-    let build_seconds = start.elapsed().as_secs_f64();
+    let cairn = Cairn::build_on(&corpus.base, corpus.base.rows(), arguments.threads)?;
+    let built = Built { name: cairn.name(), seconds: start.elapsed().as_secs_f64() };
     for setting in cairn.settings() {
-        report.add(&measure(&cairn, setting, &corpus, build_seconds)?)?;
+        report.add(&measure(&cairn, setting, &corpus, &built)?)?;
     }
     Ok(())
 }
 
-fn measure(
+/// What is known of a build.
+pub(crate) struct Built {
+    /// What was built.
+    pub(crate) name: String,
+    /// How long it took.
+    pub(crate) seconds: f64,
+}
+
+/// Measures a system at a setting, with all queries.
+pub(crate) fn measure(
     system: &dyn System,
     setting: Setting,
     corpus: &Corpus,
-    build_seconds: f64,
+    built: &Built,
 ) -> Result<Measurement, BenchError> {
     let queries = corpus.queries.rows();
     let mut times_us = Vec::with_capacity(queries);
@@ -65,7 +77,7 @@ fn measure(
     times_us.sort_by(f64::total_cmp);
     let count = corpus.base.rows();
     Ok(Measurement {
-        system: system.name(),
+        system: built.name.clone(),
         dimension: corpus.base.columns,
         count,
         setting: setting.name(),
@@ -74,7 +86,7 @@ fn measure(
         qps_all_threads: queries_per_second(system, setting, corpus)?,
         p50_us: times_us[queries / 2],
         p99_us: times_us[queries * 99 / 100],
-        build_seconds,
+        build_seconds: built.seconds,
         build_threads: system.build_threads(),
         bytes_per_vector: system.bytes() as f64 / count as f64,
     })

@@ -11,23 +11,34 @@
 //! ```text
 //! cargo run --release -p cairn-bench -- index --corpus DIR [--queries Q.npy --truth T.npy] [--json FILE]
 //! cargo run --release -p cairn-bench -- filters --corpus DIR [--json FILE]
+//! cargo run --release -p cairn-bench -- churn --corpus DIR [--json FILE]
+//! cargo run --release -p cairn-bench -- mixed --corpus DIR [--json FILE]
+//! cargo run --release -p cairn-bench -- tenants [--json FILE]
 //! ```
 //!
 //! | file | measures or holds |
 //! |---|---|
 //! | `index.rs` | searches of the index: recall, speed, build, memory |
 //! | `filters.rs` | searches with filters, by the share of vectors that match |
+//! | `churn.rs` | recall and speed after every vector was replaced, again and again |
+//! | `mixed.rs` | searches under a steady stream of writes |
+//! | `tenants.rs` | memory and searches of many small partitions |
+//! | `serve.rs` | the same as `index`, driven line by line by `bench/peers` |
 //! | `systems.rs` | what is measured, behind one trait |
 //! | `corpus.rs` | the vectors, queries and true neighbours |
 //! | `npy.rs` | the reader of `.npy` files |
 //! | `report.rs` | measurements as a table and as JSON lines |
 
+mod churn;
 mod corpus;
 mod filters;
 mod index;
+mod mixed;
 mod npy;
 mod report;
+mod serve;
 mod systems;
+mod tenants;
 
 use std::process::ExitCode;
 
@@ -47,6 +58,14 @@ enum Bench {
     Index(index::IndexArguments),
     /// Recall and speed of searches with filters, by the share of vectors that match.
     Filters(filters::FilterArguments),
+    /// Recall and speed after every vector was replaced, again and again.
+    Churn(churn::ChurnArguments),
+    /// How long searches take while others write.
+    Mixed(mixed::MixedArguments),
+    /// Memory and searches of many small partitions.
+    Tenants(tenants::TenantArguments),
+    /// Builds, then measures a setting for each line of input.
+    Serve(serve::ServeArguments),
 }
 
 /// What can end a bench.
@@ -67,6 +86,10 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().bench {
         Bench::Index(arguments) => index::run(&arguments),
         Bench::Filters(arguments) => filters::run(&arguments),
+        Bench::Churn(arguments) => churn::run(&arguments),
+        Bench::Mixed(arguments) => mixed::run(&arguments),
+        Bench::Tenants(arguments) => tenants::run(&arguments),
+        Bench::Serve(arguments) => serve::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

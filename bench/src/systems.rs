@@ -43,38 +43,60 @@ impl Setting {
 
 /// Cairn's own index.
 pub(crate) struct Cairn {
-    partition: Partition,
+    pub(crate) partition: Partition,
+    threads: usize,
 }
 
 impl Cairn {
     /// Adds all vectors, one after the other.
     pub(crate) fn build(base: &Table<f32>) -> Result<Self, BenchError> {
+        Self::build_on(base, base.rows(), 1)
+    }
+
+    /// Adds the first so many vectors, one after the other.
+    pub(crate) fn build_some(base: &Table<f32>, count: usize) -> Result<Self, BenchError> {
+        Self::build_on(base, count, 1)
+    }
+
+    /// Adds the first so many vectors; on several threads, all are linked at the end.
+    pub(crate) fn build_on(base: &Table<f32>, count: usize, threads: usize) -> Result<Self, BenchError> {
         let mut partition = Partition::new(PartitionOptions {
             dimension: base.columns,
             metric: Metric::Cosine,
             schema: Schema::default(),
             budget: MemoryBudget::unlimited(),
         })?;
-        partition.enable_graph();
-        for row in 0..base.rows() {
+        if threads == 1 {
+            partition.enable_graph(0);
+        }
+        for row in 0..count {
             partition.upsert(key(row), row.to_string().as_bytes(), &(), Some(base.row(row)))?;
         }
+        partition.enable_graph(0);
+        partition.link_all(threads);
         while partition.maintain(1000) > 0 {}
-        Ok(Self { partition })
+        Ok(Self { partition, threads })
     }
 }
 
 /// A key that is as good as random and gives the row back.
 pub(crate) fn key(row: usize) -> MemoryKey {
+    key_of_turn(row, 0)
+}
+
+/// The same for the memory that holds a row's vector after so many turnovers.
+pub(crate) fn key_of_turn(row: usize, turn: u32) -> MemoryKey {
     let mut key = [0; 16];
-    key[..8].copy_from_slice(&(row as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
-    key[8..].copy_from_slice(&(row as u64).to_le_bytes());
+    let mixed = (row as u64 + (u64::from(turn) << 40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    key[..8].copy_from_slice(&mixed.to_le_bytes());
+    key[8..12].copy_from_slice(&(row as u32).to_le_bytes());
+    key[12..].copy_from_slice(&turn.to_le_bytes());
     MemoryKey(key)
 }
 
-fn row_of(key: MemoryKey) -> u32 {
-    let [.., a, b, c, d, _, _, _, _] = key.0;
-    u32::from_le_bytes([a, b, c, d])
+/// The row of a key.
+pub(crate) fn row_of(key: MemoryKey) -> u32 {
+    u32::from_le_bytes([key.0[8], key.0[9], key.0[10], key.0[11]])
 }
 
 impl System for Cairn {
@@ -87,7 +109,7 @@ impl System for Cairn {
     }
 
     fn build_threads(&self) -> usize {
-        1
+        self.threads
     }
 
     fn bytes(&self) -> u64 {

@@ -54,7 +54,7 @@ impl Engine {
         Ok(Self {
             applied: RwLock::new(applied_state(&state)?),
             applying: Mutex::new(Applying { state, hints: Hints::default() }),
-            partitions: Partitions::new(options.index_bytes_max),
+            partitions: Partitions::new(options),
             store,
             options: options.clone(),
         })

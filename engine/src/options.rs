@@ -27,6 +27,9 @@ pub struct Options {
     pub open_files_max: u32,
     /// Bytes that the index partitions may take together; 0: no limit.
     pub index_bytes_max: u64,
+    /// A space with at least so many vectors is searched over a graph, and one with fewer, or `exact`ly, by comparing with all;
+    /// 0: the measured default. Tests make it small.
+    pub index_graph_from: u64,
     /// Bounds that are part of the replicated state.
     pub limits: Limits,
 }
@@ -74,6 +77,7 @@ impl Options {
             background_threads: 2,
             open_files_max: 1024,
             index_bytes_max: 0,
+            index_graph_from: 0,
             limits: Limits::default(),
         }
     }

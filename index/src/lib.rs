@@ -55,6 +55,6 @@ pub use budget::MemoryBudget;
 pub use error::IndexError;
 pub use filter::{Condition, Field, FieldSource, Filter, FilterError, Scalar, ScalarRef, Test};
 pub use metric::Metric;
-pub use partition::{Hit, Partition, PartitionOptions, SearchOutput, SearchParams, SearchRequest, Strategy};
+pub use partition::{Hit, LinkPlans, Partition, PartitionOptions, SearchOutput, SearchParams, SearchRequest, Strategy};
 pub use schema::{FieldType, MAX_FIELDS, Schema, SchemaError};
 pub use slots::MemoryKey;

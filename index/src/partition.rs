@@ -6,6 +6,7 @@ use crate::attributes::{Attributes, Matches};
 use crate::budget::{MemoryBudget, Reservation};
 use crate::error::IndexError;
 use crate::filter::{FieldSource, Filter};
+use crate::graph::Plan;
 use crate::metric::Metric;
 use crate::schema::Schema;
 use crate::slots::{MemoryKey, Place, Slots};
@@ -98,6 +99,9 @@ pub struct SearchOutput {
     pub strategy: Strategy,
 }
 
+/// Where vectors are to be linked into the graph.
+pub struct LinkPlans(Vec<Plan>);
+
 /// The index of one space and embedding: attributes of all its memories, and the vectors of those that have one.
 ///
 /// Invariants: a slot is live in `slots` exactly when it is in `attributes`; every slot with a vector is live.
@@ -123,10 +127,15 @@ impl Partition {
         })
     }
 
-    /// Lets the partition keep a graph over its vectors once there are many. Without this, every search is flat and exact.
-    /// To be called while it is empty.
-    pub fn enable_graph(&mut self) {
-        self.vectors.set_thresholds(Thresholds::WITH_GRAPH);
+    /// Lets the partition keep a graph over its vectors once there are at least `vectors`; 0: the measured default. Without this,
+    /// every search is flat and exact. Vectors that are there already wait for [`Self::maintain`] to link them.
+    pub fn enable_graph(&mut self, vectors: u64) {
+        self.vectors.set_thresholds(Thresholds::graph_from(vectors));
+    }
+
+    /// Whether searches go over a graph: there is one, and most vectors are linked into it.
+    pub fn has_graph(&self) -> bool {
+        self.vectors.is_linked()
     }
 
     /// What the partition was made for.
@@ -136,7 +145,7 @@ impl Partition {
 
     /// Adds a memory, or replaces all that is known of it. `id` is the caller's id, by whose bytes ties in scores are broken;
     /// a memory without a vector is never a hit of a search. Visible to the next search. Returns the memory's slot, which
-    /// stays its own until it is removed. On an error nothing has changed.
+    /// stays its own until it is removed or gets another vector. On an error nothing has changed.
     pub fn upsert<S: FieldSource + ?Sized>(
         &mut self,
         key: MemoryKey,
@@ -151,16 +160,26 @@ impl Partition {
         let row = self.attributes.read(fields);
         // Every value can cost a place of its own in its field's order, beside the slot and its key.
         self.options.budget.check(row.len() as u64 * 8 + id.len() as u64 + 512)?;
-        let (Place::Taken(slot) | Place::Free(slot)) = place;
+        let (before, slot) = match place {
+            // The graph knows the slot by the vector that it has now.
+            Place::Taken(slot) if vector.is_some() && self.vectors.holds(slot) => (Some(slot), self.slots.next_free()?),
+            Place::Taken(slot) => (Some(slot), slot),
+            Place::Free(slot) => (None, slot),
+        };
         if vector.is_some() {
             self.vectors.reserve(slot)?;
         }
-        if place == Place::Taken(slot) {
-            self.attributes.remove(slot);
-            if vector.is_none() {
-                self.vectors.remove(slot);
+        if let Some(before) = before {
+            self.attributes.remove(before);
+            if before != slot || vector.is_none() {
+                self.vectors.remove(before);
             }
-        } else {
+            if before != slot {
+                self.slots.remove(&key);
+                self.hold(before);
+            }
+        }
+        if before != Some(slot) {
             self.slots.insert(slot, key, id);
         }
         self.attributes.insert(slot, row);
@@ -171,11 +190,19 @@ impl Partition {
         Ok(slot)
     }
 
+    /// Keeps a slot without a memory from being used while the graph may still name it.
+    fn hold(&mut self, slot: u32) {
+        if self.vectors.holds(slot) {
+            self.slots.hold(slot);
+        }
+    }
+
     /// Forgets a memory and overwrites its bytes. Returns whether it was there.
     pub fn remove(&mut self, key: &MemoryKey) -> bool {
         let Some(slot) = self.slots.remove(key) else { return false };
         self.attributes.remove(slot);
         self.vectors.remove(slot);
+        self.hold(slot);
         self.settle();
         true
     }
@@ -275,11 +302,44 @@ impl Partition {
         size_of::<Self>() as u64 + self.reservation.bytes() + self.vectors.bytes()
     }
 
-    /// Links up to so many vectors into the graph of a large partition, each in about a tenth of a millisecond. Returns how
-    /// many still wait. They are found meanwhile, by comparing with each of them, so this only makes searches faster; writes
-    /// do it too where too many wait. Call it between writes, in steps that keep the write lock short.
+    /// Does so many steps of upkeep of a large partition's graph, each of about a tenth of a millisecond: linking a vector, and
+    /// mending rows that name removed ones. Returns how many steps are left. Searches find and miss the same memories
+    /// meanwhile, only more slowly; writes do upkeep too where too much is left. Call it between writes, in steps that keep
+    /// the write lock short.
     pub fn maintain(&mut self, steps: usize) -> u64 {
-        self.vectors.maintain(steps)
+        let left = self.vectors.maintain(steps);
+        self.settle();
+        left
+    }
+
+    /// How many steps of upkeep are left.
+    pub fn upkeep_left(&self) -> u64 {
+        self.vectors.upkeep_left()
+    }
+
+    /// Does the longer part of linking up to so many vectors, on so many threads, while others may search. Give the outcome to
+    /// [`Self::join`].
+    pub fn plan(&self, count: usize, threads: usize) -> LinkPlans {
+        LinkPlans(self.vectors.plan(count, threads))
+    }
+
+    /// Does the shorter part of linking vectors. Those that were changed or removed since the plan was made are left out.
+    pub fn join(&mut self, plans: LinkPlans) {
+        self.vectors.join(&plans.0);
+        self.settle();
+    }
+
+    /// Mends rows that name removed vectors, in so many steps of less than a tenth of a millisecond each. [`Self::maintain`] does
+    /// it too.
+    pub fn sweep(&mut self, steps: usize) {
+        self.vectors.sweep(steps);
+        self.settle();
+    }
+
+    /// Links all vectors that wait, on so many threads. The outcome does not depend on their number.
+    pub fn link_all(&mut self, threads: usize) {
+        self.vectors.link_all(threads);
+        self.settle();
     }
 
     /// How many vectors wait to be linked into the graph.
@@ -293,6 +353,9 @@ impl Partition {
     }
 
     fn settle(&mut self) {
+        if let Some(released) = self.vectors.take_released() {
+            self.slots.release(&released);
+        }
         self.reservation.settle(self.slots.bytes() + self.attributes.bytes());
     }
 

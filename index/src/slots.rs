@@ -1,6 +1,7 @@
 //! Which memory is in which slot, and the ids by which ties are broken.
 //!
-//! Invariants: `keys`, `ids` have one entry for each slot ever used; `by_key` names each live slot once; `free` is the rest.
+//! Invariants: `keys`, `ids` have one entry for each slot ever used; `by_key` names each live slot once; `free` and `held` are the
+//! rest. A held slot has no memory, but the graph may still name it, so that it cannot be used again yet.
 //! The lowest free slot is used first, so that the same history gives the same slots and small partitions stay dense.
 
 use std::cmp::Ordering;
@@ -16,6 +17,9 @@ use crate::error::IndexError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct MemoryKey(pub [u8; 16]);
 
+/// Slots stay below this, so that the graph can mark them with a bit.
+const SLOTS_MAX: u32 = 1 << 31;
+
 /// The slots of a partition.
 #[derive(Default)]
 pub(crate) struct Slots {
@@ -23,17 +27,20 @@ pub(crate) struct Slots {
     keys: Vec<MemoryKey>,
     ids: Vec<MemoryId>,
     free: RoaringBitmap,
+    held: RoaringBitmap,
     id_bytes: u64,
 }
 
 impl Slots {
     /// The slot of a memory, or the one that it would get.
     pub(crate) fn place(&self, key: &MemoryKey) -> Result<Place, IndexError> {
-        if let Some(slot) = self.find(key) {
-            return Ok(Place::Taken(slot));
-        }
+        self.find(key).map_or_else(|| self.next_free().map(Place::Free), |slot| Ok(Place::Taken(slot)))
+    }
+
+    /// The slot that the next new memory gets.
+    pub(crate) fn next_free(&self) -> Result<u32, IndexError> {
         let slot = self.free.min().map_or_else(|| u32::try_from(self.keys.len()), Ok).map_err(|_| IndexError::Full)?;
-        if slot == u32::MAX { Err(IndexError::Full) } else { Ok(Place::Free(slot)) }
+        if slot >= SLOTS_MAX { Err(IndexError::Full) } else { Ok(slot) }
     }
 
     pub(crate) fn find(&self, key: &MemoryKey) -> Option<u32> {
@@ -56,6 +63,20 @@ impl Slots {
         self.by_key.insert_unique(hash(&key), slot, |slot| hash(&keys[*slot as usize]));
     }
 
+    /// Keeps a slot that has just been freed from being used until it is released.
+    pub(crate) fn hold(&mut self, slot: u32) {
+        if self.free.remove(slot) {
+            self.held.insert(slot);
+        }
+    }
+
+    /// Lets those of these slots that were held be used again.
+    pub(crate) fn release(&mut self, slots: &RoaringBitmap) {
+        let released = &self.held & slots;
+        self.held -= &released;
+        self.free |= released;
+    }
+
     /// Frees the slot of a memory and overwrites its key and id.
     pub(crate) fn remove(&mut self, key: &MemoryKey) -> Option<u32> {
         let keys = &self.keys;
@@ -70,7 +91,7 @@ impl Slots {
 
     pub(crate) fn key_of(&self, slot: u32) -> Option<MemoryKey> {
         let key = *self.keys.get(slot as usize)?;
-        (!self.free.contains(slot)).then_some(key)
+        (!self.free.contains(slot) && !self.held.contains(slot)).then_some(key)
     }
 
     /// The caller's id of a live slot, for the order of ties.
@@ -87,7 +108,7 @@ impl Slots {
     pub(crate) fn bytes(&self) -> u64 {
         let keys = self.keys.capacity() * size_of::<MemoryKey>() + self.ids.capacity() * size_of::<MemoryId>();
         let table = self.by_key.capacity() * 8 / 7 * (size_of::<u32>() + 1);
-        (keys + table) as u64 + self.id_bytes + self.free.serialized_size() as u64
+        (keys + table) as u64 + self.id_bytes + (self.free.serialized_size() + self.held.serialized_size()) as u64
     }
 }
 

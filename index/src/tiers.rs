@@ -6,8 +6,8 @@
 //!   write   ──▶ kept                 ──▶ kept, and waits in the exact buffer until it is linked
 //! ```
 //!
-//! A new vector is found at once, by the flat scan of the buffer. [`Tiers::maintain`] links what waits; if it is not called
-//! often enough, writes link two for each that they add.
+//! A new vector is found at once, by the flat scan of the buffer. [`Tiers::maintain`] links what waits and mends what removals
+//! left; if it is not called often enough, writes do some of it.
 //!
 //! A search picks the cheaper way: where a filter leaves few, these are scanned flat; else the graph is walked over the
 //! matches, and if that finds too few, they are scanned flat after all.
@@ -18,7 +18,7 @@ use roaring::RoaringBitmap;
 
 use crate::budget::MemoryBudget;
 use crate::error::IndexError;
-use crate::graph::{Admitted, Graph, Scratch, Target};
+use crate::graph::{Admitted, Graph, Plan, Scratch, Target};
 use crate::metric::Metric;
 use crate::vectors::{Exact, FlatSearch, Found, VectorStore};
 
@@ -40,12 +40,31 @@ impl Thresholds {
     /// switched on.
     pub(crate) const WITH_GRAPH: Self =
         Self { graph_from: 12_000, flat_below: 8_000, waiting_max: 2_000, flat_per_width: 60 };
+    /// The default with the graph beginning elsewhere; 0: no change. It is given up at two thirds of that, so that a partition whose
+    /// size goes up and down a little does not build it again and again.
+    pub(crate) fn graph_from(vectors: u64) -> Self {
+        if vectors == 0 {
+            return Self::WITH_GRAPH;
+        }
+        let flat_per_width = Self::WITH_GRAPH.flat_per_width.min(vectors / (2 * WIDTH_DEFAULT as u64));
+        Self { graph_from: vectors, flat_below: vectors / 3 * 2, flat_per_width, ..Self::WITH_GRAPH }
+    }
+
     /// Never a graph.
     pub(crate) const FLAT: Self = Self { graph_from: u64::MAX, ..Self::WITH_GRAPH };
 }
 
-/// How many vectors a write links while too many wait.
-const LINKED_PER_WRITE: usize = 2;
+/// How many steps of upkeep a write does while too many vectors wait, or too many slots are held.
+const STEPS_PER_WRITE: usize = 2;
+/// How many rows a step of upkeep looks at for nodes that are gone.
+const SWEPT_PER_STEP: usize = 128;
+/// How many slots may be held before writes do upkeep; in this share of all.
+const HELD_SHARE: u64 = 32;
+/// Fewer are not worth a thread.
+const PLANNED_PER_THREAD: usize = 4;
+/// When all are linked, so many at once do not know of each other: one in so many of those that are linked, and at most this many.
+const BATCH_SHARE: usize = 64;
+const BATCH_MAX: usize = 512;
 /// The width of a walk where the caller does not say: recall@10 of 0.97 and more.
 const WIDTH_DEFAULT: usize = 64;
 /// So many matches are scanned flat where a walk found too few of them near the query.
@@ -60,6 +79,8 @@ pub(crate) struct Tiers {
     store: VectorStore,
     graph: Option<Box<Graph>>,
     waiting: RoaringBitmap,
+    /// Slots that are held no longer.
+    released: Option<RoaringBitmap>,
     thresholds: Thresholds,
     budget: MemoryBudget,
     /// Scratch space of searches that are over.
@@ -86,6 +107,7 @@ impl Tiers {
             store: VectorStore::new(dimension, metric, budget)?,
             graph: None,
             waiting: RoaringBitmap::new(),
+            released: None,
             thresholds: Thresholds::FLAT,
             budget: budget.clone(),
             idle: Mutex::default(),
@@ -96,9 +118,18 @@ impl Tiers {
         &self.store
     }
 
-    /// Sets when there is a graph; best before there are vectors.
+    /// Sets when there is a graph. Vectors that are there already wait to be linked.
     pub(crate) fn set_thresholds(&mut self, thresholds: Thresholds) {
         self.thresholds = thresholds;
+        self.promote();
+    }
+
+    /// Begins a graph if there are enough vectors for one.
+    fn promote(&mut self) {
+        if self.graph.is_none() && self.store.present().len() >= self.thresholds.graph_from {
+            self.graph = Some(Box::new(Graph::new(&self.budget)));
+            self.waiting = self.store.present().clone();
+        }
     }
 
     /// Makes room for a vector, so that [`Self::insert`] cannot fail.
@@ -106,21 +137,25 @@ impl Tiers {
         self.store.reserve(slot)
     }
 
-    /// Keeps a checked vector in a slot for which there is room, instead of one that may be there.
+    /// Whether the graph knows a slot by its vector, or one that it had, so that it must not be given another one yet.
+    pub(crate) fn holds(&self, slot: u32) -> bool {
+        self.graph.as_ref().is_some_and(|graph| graph.holds(slot))
+    }
+
+    /// The slots that were held and are so no longer, since the last call.
+    pub(crate) fn take_released(&mut self) -> Option<RoaringBitmap> {
+        self.released.take()
+    }
+
+    /// Keeps a checked vector in a slot that is not held and for which there is room.
     pub(crate) fn insert(&mut self, slot: u32, vector: &[f32]) {
-        if let Some(graph) = &mut self.graph {
-            graph.unlink(&self.store, slot);
+        debug_assert!(!self.holds(slot));
+        self.store.insert(slot, vector);
+        if self.graph.is_some() {
             self.waiting.insert(slot);
         }
-        self.store.insert(slot, vector);
-        let count = self.store.present().len();
-        if self.graph.is_none() && count >= self.thresholds.graph_from {
-            self.graph = Some(Box::new(Graph::new(&self.budget)));
-            self.waiting = self.store.present().clone();
-        }
-        if self.waiting.len() > self.thresholds.waiting_max {
-            self.maintain(LINKED_PER_WRITE);
-        }
+        self.promote();
+        self.keep_up();
     }
 
     /// Forgets the vector of a slot and overwrites its bytes. Returns whether there was one.
@@ -130,25 +165,108 @@ impl Tiers {
             self.waiting.remove(slot);
         }
         let removed = self.store.remove(slot);
-        if self.store.present().len() < self.thresholds.flat_below {
-            self.graph = None;
+        if self.store.present().len() < self.thresholds.flat_below
+            && let Some(graph) = self.graph.take()
+        {
             self.waiting.clear();
+            self.release(graph.gone().clone());
         }
+        self.keep_up();
         removed
     }
 
-    /// Links up to so many of the vectors that wait. Returns how many still wait. Where memory is short, they keep waiting.
+    fn release(&mut self, slots: RoaringBitmap) {
+        *self.released.get_or_insert_default() |= slots;
+    }
+
+    /// Does some of the upkeep where nobody else does enough.
+    fn keep_up(&mut self) {
+        let Some(graph) = &self.graph else { return };
+        let held_max = self.thresholds.waiting_max.max(self.store.present().len() / HELD_SHARE);
+        if self.waiting.len() > self.thresholds.waiting_max || graph.gone().len() > held_max {
+            self.maintain(STEPS_PER_WRITE);
+        }
+    }
+
+    /// Does so many steps of upkeep: each links one of the vectors that wait, and looks at some rows if a sweep is due. Returns
+    /// how many steps are left. Where memory is short, vectors keep waiting.
     pub(crate) fn maintain(&mut self, steps: usize) -> u64 {
-        let Some(graph) = &mut self.graph else { return 0 };
         for _ in 0..steps {
-            let Some(slot) = self.waiting.min() else { break };
-            if graph.reserve(slot).is_err() {
+            let Some(graph) = &mut self.graph else { return 0 };
+            let slot = self.waiting.min().filter(|slot| graph.reserve(*slot).is_ok());
+            if let Some(slot) = slot {
+                self.waiting.remove(slot);
+                graph.link(&self.store, slot);
+            }
+            let is_sweep_due = graph.is_sweep_due();
+            if slot.is_none() && !is_sweep_due {
                 break;
             }
-            self.waiting.remove(slot);
-            graph.link(&self.store, slot);
+            self.sweep(1);
         }
-        self.waiting.len()
+        self.upkeep_left()
+    }
+
+    /// Looks at some rows for each step, if a sweep is due.
+    pub(crate) fn sweep(&mut self, steps: usize) {
+        for _ in 0..steps {
+            let Some(graph) = self.graph.as_mut().filter(|graph| graph.is_sweep_due()) else { return };
+            if let Some(released) = graph.sweep(&self.store, SWEPT_PER_STEP) {
+                self.release(released);
+            }
+        }
+    }
+
+    /// How many steps of upkeep there are to do.
+    pub(crate) fn upkeep_left(&self) -> u64 {
+        let sweep = self.graph.as_ref().map_or(0, |graph| graph.rows_to_sweep().div_ceil(SWEPT_PER_STEP as u64));
+        self.waiting.len().max(sweep)
+    }
+
+    /// Finds neighbours for so many of the vectors that wait, on so many threads. Only reads; [`Self::join`] does the rest.
+    pub(crate) fn plan(&self, count: usize, threads: usize) -> Vec<Plan> {
+        let Some(graph) = &self.graph else { return Vec::new() };
+        let slots: Vec<u32> = self.waiting.iter().take(count).collect();
+        let plan_part = |part: &[u32]| {
+            let mut scratch = self.scratch();
+            let plans: Vec<Plan> = part.iter().map(|slot| graph.plan(&self.store, *slot, &mut scratch)).collect();
+            self.give_back(scratch);
+            plans
+        };
+        let share = slots.len().div_ceil(threads.max(1)).max(PLANNED_PER_THREAD);
+        if slots.len() <= share {
+            return plan_part(&slots);
+        }
+        std::thread::scope(|scope| {
+            let plan_part = &plan_part;
+            let parts: Vec<_> = slots.chunks(share).map(|part| scope.spawn(move || plan_part(part))).collect();
+            // A part whose thread failed keeps waiting.
+            parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
+        })
+    }
+
+    /// Links vectors as planned; those that have changed since then are left out, and wait on.
+    pub(crate) fn join(&mut self, plans: &[Plan]) {
+        let Some(graph) = &mut self.graph else { return };
+        for plan in plans {
+            let is_current = self.waiting.contains(plan.slot) && plan.is_for(self.store.codes_of(plan.slot));
+            if is_current && graph.reserve(plan.slot).is_ok() {
+                self.waiting.remove(plan.slot);
+                graph.join(&self.store, plan);
+            }
+        }
+    }
+
+    /// Links all vectors that wait, on so many threads. The outcome does not depend on their number.
+    pub(crate) fn link_all(&mut self, threads: usize) {
+        while let Some(graph) = &self.graph {
+            let batch = (graph.len() / BATCH_SHARE).clamp(1, BATCH_MAX);
+            let (before, plans) = (self.waiting.len(), self.plan(batch, threads));
+            self.join(&plans);
+            if self.waiting.len() == before {
+                break;
+            }
+        }
     }
 
     /// How many vectors wait to be linked.
@@ -180,15 +298,19 @@ impl Tiers {
         TierFound { found: self.store.search(search, accept), way: Way::Flat }
     }
 
+    /// Whether most vectors are linked, so that the graph serves searches.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.graph.as_ref().is_some_and(|graph| graph.len() as u64 > self.store.present().len() / 2)
+    }
+
     /// `None` where a flat scan is cheaper, or the graph gave less than there is.
     fn search_graph(&self, graph: &Graph, search: &FlatSearch<'_>, width: usize) -> Option<TierFound> {
         let all = self.store.present().len();
-        let is_linked = graph.len() as u64 > all / 2;
         let candidates = search.mask.map_or(all, |mask| mask.intersection_len(self.store.present()));
         let per_hit = all as f64 / candidates.max(1) as f64;
         // So wide that by chance there are more than enough matches among the nearest.
         let checked_width = width.max(((search.limit as f64 * 1.7 + 8.0) * per_hit) as usize);
-        if !is_linked || candidates <= self.thresholds.flat_per_width * checked_width as u64 {
+        if !self.is_linked() || candidates <= self.thresholds.flat_per_width * checked_width as u64 {
             return None;
         }
         let mask = search.mask.filter(|_| candidates < all);
@@ -224,11 +346,19 @@ impl Tiers {
         width: usize,
     ) -> (Vec<u32>, u64) {
         let target = Target::of_query(search.query, self.store.metric());
-        let mut scratch = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let mut scratch = self.scratch();
         graph.walk(&self.store, &target, admitted, seeds, width, &mut scratch);
         let found = (scratch.found().map(|node| node.slot).collect(), scratch.compared());
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+        self.give_back(scratch);
         found
+    }
+
+    fn scratch(&self) -> Scratch {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, scratch: Scratch) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
     }
 
     /// Scores the best of a walk exactly, and adds what waits.

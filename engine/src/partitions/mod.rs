@@ -14,10 +14,14 @@
 //! How a search and the records stay one: a chunk's RocksDB write and its index changes happen while the write locks of
 //! all partitions that it touches are held. A search that holds the read lock of its partition and then takes a view of
 //! the store therefore sees one state in both, and fetches each hit in the version that it matched.
+//!
+//! Large partitions have a graph, which `upkeep.rs` looks after in the background. Nothing waits for that.
+
+mod upkeep;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use cairn_index::{IndexError, MemoryBudget, MemoryKey, Partition, PartitionOptions};
@@ -27,10 +31,13 @@ use parking_lot::{Mutex, RwLock};
 use crate::apply::vector_from_row;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filters::RecordFields;
+use crate::options::Options;
 use crate::spaces::{EMBEDDING_ID, SpaceInfo};
 use crate::store::decode;
 use crate::store::keys::{Key, Kind, LookupId, SpaceRef, prefix_of_space};
 use crate::store::rocks::{Store, View};
+
+use upkeep::{Upkeep, tier};
 
 /// When a caller whose search needs more memory than there is should try again.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -60,6 +67,8 @@ struct Slot {
     searched: AtomicU64,
     /// Held while the partition is made, so that it is made once.
     loading: Mutex<()>,
+    /// Whether it is queued for upkeep.
+    is_in_upkeep: AtomicBool,
 }
 
 /// All partitions of an engine.
@@ -67,6 +76,9 @@ pub(crate) struct Partitions {
     slots: Mutex<HashMap<SpaceRef, Arc<Slot>>>,
     budget: MemoryBudget,
     round: AtomicU64,
+    /// From how many vectors on a space gets a graph; 0: as the index does by default.
+    graph_from: u64,
+    upkeep: Upkeep,
 }
 
 /// What a partition takes.
@@ -76,10 +88,12 @@ pub(crate) struct PartitionStatus {
 }
 
 impl Partitions {
-    /// No partitions yet; together they may take `bytes_max`, 0: no limit.
-    pub(crate) fn new(bytes_max: u64) -> Self {
+    /// No partitions yet; together they may take `index_bytes_max`, 0: no limit.
+    pub(crate) fn new(options: &Options) -> Self {
+        let bytes_max = options.index_bytes_max;
         let budget = if bytes_max == 0 { MemoryBudget::unlimited() } else { MemoryBudget::new(bytes_max) };
-        Self { slots: Mutex::new(HashMap::new()), budget, round: AtomicU64::new(0) }
+        let (graph_from, round) = (options.index_graph_from, AtomicU64::new(0));
+        Self { slots: Mutex::new(HashMap::new()), budget, round, graph_from, upkeep: Upkeep::default() }
     }
 
     /// Begins a round: gives up the partitions that no search has used in the last `idle_rounds` rounds, and lets those be
@@ -127,12 +141,13 @@ impl Partitions {
         {
             let mut states: Vec<_> = slots.iter().map(|slot| slot.state.write()).collect();
             write()?;
-            for (state, (space, changes)) in states.iter_mut().zip(by_space) {
+            for ((slot, state), (space, changes)) in slots.iter().zip(&mut states).zip(by_space) {
                 if changes.iter().any(|change| matches!(change, IndexChange::Drop)) {
                     **state = State::Unloaded;
                     dropped.push(space);
                 } else {
                     state.take(space, changes);
+                    self.upkeep.consider(slot, state);
                 }
             }
         }
@@ -169,12 +184,12 @@ impl Partitions {
     pub(crate) fn status(&self, space: SpaceRef) -> PartitionStatus {
         let slot = self.slots.lock().get(&space).map(Arc::clone);
         match slot.as_ref().map(|slot| slot.state.read()).as_deref() {
-            Some(State::Ready(partition)) => PartitionStatus { bytes: partition.bytes(), tier: "flat" },
+            Some(State::Ready(partition)) => PartitionStatus { bytes: partition.bytes(), tier: tier(partition) },
             _ => PartitionStatus { bytes: 0, tier: "unloaded" },
         }
     }
 
-    fn load(&self, slot: &Slot, store: &Store, space: &SpaceInfo) -> Result<()> {
+    fn load(&self, slot: &Arc<Slot>, store: &Store, space: &SpaceInfo) -> Result<()> {
         let _one_at_a_time = slot.loading.lock();
         let view = {
             let mut state = slot.state.write();
@@ -197,6 +212,7 @@ impl Partitions {
             Ok(partition) => {
                 *state = State::Ready(Box::new(partition));
                 state.take(space.reference, behind);
+                self.upkeep.consider(slot, &state);
                 Ok(())
             }
             Err(error) => {
@@ -244,13 +260,20 @@ impl Partitions {
             upsert(&mut partition, memory, &record, vector.as_deref()).map_err(index_error)?;
             records.advance();
         }
+        // Only now, so that loading links nothing: searches are flat until the upkeep has linked half of the vectors.
+        partition.enable_graph(self.graph_from);
         Ok(partition)
     }
 }
 
 impl Default for Slot {
     fn default() -> Self {
-        Self { state: RwLock::new(State::Unloaded), searched: AtomicU64::new(0), loading: Mutex::new(()) }
+        Self {
+            state: RwLock::new(State::Unloaded),
+            searched: AtomicU64::new(0),
+            loading: Mutex::new(()),
+            is_in_upkeep: AtomicBool::new(false),
+        }
     }
 }
 

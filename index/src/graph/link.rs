@@ -1,8 +1,10 @@
 //! Adding a node: its neighbours are picked among the nearest nodes such that none is much nearer to another one picked than
-//! to the node itself; then each of them takes the node into its own row.
+//! to the node itself; then each of them takes the node into its own row. The first, longer part only reads.
+
+use zeroize::Zeroize;
 
 use super::walk::{Admitted, Scratch, Target, signed, sum};
-use super::{DEGREE_MAX, Graph, IS_ROOT, NO_NODE, distance};
+use super::{DEGREE_MAX, Graph, IS_ROOT, distance};
 use crate::distance::{CodeQuery, kernels};
 use crate::vectors::VectorStore;
 
@@ -26,34 +28,67 @@ pub(super) struct Candidate {
     pub(super) slot: u32,
 }
 
+/// The neighbours that a new node gets, found while the graph was only read.
+pub(crate) struct Plan {
+    pub(crate) slot: u32,
+    /// The codes that the plan was made for.
+    codes: Vec<u8>,
+    picked: Vec<u32>,
+}
+
+impl Plan {
+    /// Whether the slot still holds the vector that the plan was made for.
+    pub(crate) fn is_for(&self, codes: &[u8]) -> bool {
+        self.codes == codes
+    }
+}
+
+impl Drop for Plan {
+    fn drop(&mut self) {
+        self.codes.zeroize();
+    }
+}
+
 impl Graph {
-    /// Adds a node for a slot that has a vector and no node, and for which there is room.
+    /// Adds a node for a slot that has a vector, whose rows no node names, and for which there is room.
     pub(crate) fn link(&mut self, store: &VectorStore, slot: u32) {
-        if self.root.is_none() {
-            self.set_node(slot, IS_ROOT);
-            self.set_neighbours(slot, &[]);
-            self.entries.offer(slot, 1, store);
-            return;
-        }
         let mut scratch = std::mem::take(&mut self.scratch);
+        let plan = self.plan(store, slot, &mut scratch);
+        self.scratch = scratch;
+        self.join(store, &plan);
+    }
+
+    /// Finds the neighbours for a slot that has a vector.
+    pub(crate) fn plan(&self, store: &VectorStore, slot: u32, scratch: &mut Scratch) -> Plan {
+        let own = store.codes_of(slot);
         let mut codes = std::mem::take(&mut scratch.codes);
-        signed(store.codes_of(slot), &mut codes);
+        signed(own, &mut codes);
         let target = Target::of_node(slot, &codes, store);
-        self.walk(store, &target, Admitted::All, &[], LINK_WIDTH, &mut scratch);
+        self.walk(store, &target, Admitted::All, &[], LINK_WIDTH, scratch);
         let found: Vec<u32> = scratch.found().map(|node| node.slot).collect();
         let candidates = self.candidates(store, slot, &codes, &found);
         scratch.codes = codes;
-        let mut picked = self.pick(store, slot, &candidates, LINK_DEGREE, &mut scratch);
+        let mut picked = self.pick(store, slot, &candidates, LINK_DEGREE, scratch);
         fill(&mut picked, &candidates, LINK_DEGREE_MIN);
-        self.scratch = scratch;
-        self.set_node(slot, NO_NODE);
+        Plan { slot, codes: own.to_vec(), picked }
+    }
+
+    /// Adds a node as planned, with those of its neighbours that are still there; the rest as for [`Self::link`].
+    pub(crate) fn join(&mut self, store: &VectorStore, plan: &Plan) {
+        let slot = plan.slot;
+        let picked: Vec<u32> = plan.picked.iter().copied().filter(|next| self.contains(*next)).collect();
+        if picked.is_empty() && self.root.is_some() {
+            // All of them are gone, or there were none yet.
+            self.link(store, slot);
+            return;
+        }
         self.set_neighbours(slot, &picked);
         let parent = self.parent_near(&picked);
         self.set_node(slot, parent);
         for neighbour in &picked {
             self.add_edge(store, *neighbour, slot);
         }
-        if !picked.contains(&parent) {
+        if parent != IS_ROOT && !picked.contains(&parent) {
             self.add_edge(store, parent, slot);
         }
         self.entries.offer(slot, self.count, store);
@@ -101,6 +136,25 @@ impl Graph {
             }
         }
         picked
+    }
+
+    /// Adds candidates to a row that lie in other directions than what is in it, up to so many.
+    pub(super) fn extend(
+        &self,
+        store: &VectorStore,
+        row: &mut Vec<u32>,
+        candidates: &[Candidate],
+        limit: usize,
+        codes: &mut Vec<i8>,
+    ) {
+        for candidate in candidates {
+            if row.len() >= limit {
+                break;
+            }
+            if !is_occluded(store, candidate, row, codes) {
+                row.push(candidate.slot);
+            }
+        }
     }
 
     /// A node that can be the parent of a new one: the first of these that has room for children, or one below them.

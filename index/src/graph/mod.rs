@@ -6,13 +6,14 @@
 //! ```
 //!
 //! Every node has a row of up to [`DEGREE_MAX`] out-neighbours, picked so that they lie in different directions
-//! (`link.rs`). Removing a node takes it out of the rows that name it and links its neighbours instead (`unlink.rs`).
+//! (`link.rs`). A removed node is stepped over until a sweep has taken it out of all rows that name it (`unlink.rs`).
 //!
 //! Invariants, tested after random histories:
 //! - Every node but the root has a parent whose row names it, and following parents leads to the root. So every node can be
 //!   reached from the root, which is always an entry.
 //! - A row that names its own children never gives them up, unless they have been given another parent.
-//! - A row may name a slot whose node was removed, or by now is another one; walks leave out slots without a node.
+//! - Every slot that a row names has a node or is `gone`; a slot that is gone is given to no other vector before a sweep over all
+//!   rows has released it. So no row ever names another vector than the one it was made for.
 //!
 //! | file | holds |
 //! |---|---|
@@ -28,6 +29,8 @@ mod link;
 mod unlink;
 mod walk;
 
+use roaring::RoaringBitmap;
+
 use crate::arena::Arena;
 use crate::budget::MemoryBudget;
 use crate::error::IndexError;
@@ -35,6 +38,8 @@ use crate::slots::push_tight;
 use crate::vectors::VectorStore;
 
 use entries::Entries;
+pub(crate) use link::Plan;
+use unlink::Sweep;
 pub(crate) use walk::{Admitted, Scratch, Target};
 
 /// A row: how many neighbours, then so many slots.
@@ -59,6 +64,9 @@ pub(crate) struct Graph {
     count: usize,
     root: Option<u32>,
     entries: Entries,
+    /// Slots of removed nodes that rows may still name. Their own rows still say where they led.
+    gone: RoaringBitmap,
+    sweep: Option<Sweep>,
     scratch: Scratch,
 }
 
@@ -72,6 +80,8 @@ impl Graph {
             count: 0,
             root: None,
             entries: Entries::default(),
+            gone: RoaringBitmap::new(),
+            sweep: None,
             scratch: Scratch::default(),
         }
     }
@@ -102,7 +112,7 @@ impl Graph {
     /// Bytes held.
     pub(crate) fn bytes(&self) -> u64 {
         let nodes = self.nodes.capacity() * 8 + self.parents.capacity() * 4;
-        self.rows.bytes() + nodes as u64 + self.entries.bytes()
+        self.rows.bytes() + nodes as u64 + self.entries.bytes() + self.gone.serialized_size() as u64
     }
 
     fn set_node(&mut self, slot: u32, parent: u32) {
@@ -172,6 +182,7 @@ impl Graph {
             assert!(!neighbours.contains(&node));
             let distinct: std::collections::BTreeSet<_> = neighbours.iter().collect();
             assert_eq!(distinct.len(), neighbours.len());
+            assert!(neighbours.iter().all(|next| self.holds(*next)), "rows name no slot that was released");
             let (mut at, mut steps) = (node, 0);
             while self.root != Some(at) {
                 let parent = self.parents[at as usize];
@@ -193,3 +204,5 @@ fn distance(store: &VectorStore, from: u32, to: u32, product: i32) -> f32 {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::cases;

@@ -8,29 +8,42 @@ use crate::rotation::next_random;
 
 const DIMENSION: usize = 8;
 
-/// A store with its graph, driven as a partition does.
+/// A store with its graph, driven as a partition does: by numbers, which get another slot with each vector.
 struct Pair {
     store: VectorStore,
     graph: Graph,
+    slots: std::collections::BTreeMap<u32, u32>,
 }
 
 impl Pair {
     fn new(metric: Metric) -> Self {
         let budget = MemoryBudget::unlimited();
-        Self { store: VectorStore::new(DIMENSION, metric, &budget).unwrap(), graph: Graph::new(&budget) }
+        let store = VectorStore::new(DIMENSION, metric, &budget).unwrap();
+        Self { store, graph: Graph::new(&budget), slots: Default::default() }
     }
 
-    fn insert(&mut self, slot: u32, vector: &[f32]) {
-        self.graph.unlink(&self.store, slot);
+    fn insert(&mut self, number: u32, vector: &[f32]) {
+        self.remove(number);
+        let slot = (0..).find(|slot| !self.store.present().contains(*slot) && !self.graph.holds(*slot)).unwrap();
         self.store.reserve(slot).unwrap();
         self.store.insert(slot, vector);
         self.graph.reserve(slot).unwrap();
         self.graph.link(&self.store, slot);
+        self.slots.insert(number, slot);
     }
 
-    fn remove(&mut self, slot: u32) {
+    fn remove(&mut self, number: u32) {
+        let Some(slot) = self.slots.remove(&number) else { return };
         self.graph.unlink(&self.store, slot);
         self.store.remove(slot);
+    }
+
+    fn sweep(&mut self) -> roaring::RoaringBitmap {
+        loop {
+            if let Some(released) = self.graph.sweep(&self.store, 7) {
+                return released;
+            }
+        }
     }
 
     fn find(&self, vector: &[f32], width: usize) -> Vec<u32> {
@@ -38,8 +51,15 @@ impl Pair {
         let target = Target::of_query(&query, self.store.metric());
         let mut scratch = Scratch::default();
         self.graph.walk(&self.store, &target, Admitted::All, &[], width, &mut scratch);
-        scratch.found().map(|node| node.slot).collect()
+        let number_of = |slot: u32| *self.slots.iter().find(|(_, known)| **known == slot).unwrap().0;
+        scratch.found().map(|node| number_of(node.slot)).collect()
     }
+}
+
+/// How many cases a property is tried with, unless the environment says.
+pub(crate) fn cases(default: u32) -> ProptestConfig {
+    let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig::with_cases(wanted.unwrap_or(default))
 }
 
 /// Few distinct directions for even seeds, so that many vectors are equal or nearly so.
@@ -49,19 +69,21 @@ fn vector(seed: u64) -> Vec<f32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(cases(96))]
 
     #[test]
     fn every_node_stays_reachable(
         metric in proptest::sample::select(&[Metric::Cosine, Metric::Dot, Metric::L2][..]),
-        steps in proptest::collection::vec((0u32..150, any::<u64>(), 0u8..3), 0..500),
+        steps in proptest::collection::vec((0u32..150, any::<u64>(), 0u8..6), 0..500),
     ) {
         let mut pair = Pair::new(metric);
         let mut live = std::collections::BTreeSet::new();
         for (number, (slot, seed, kind)) in steps.into_iter().enumerate() {
-            if kind == 0 {
+            if kind < 2 {
                 pair.remove(slot);
                 live.remove(&slot);
+            } else if kind == 2 {
+                pair.graph.sweep(&pair.store, seed as usize % 100);
             } else {
                 pair.insert(slot, &vector(seed));
                 live.insert(slot);
@@ -72,6 +94,10 @@ proptest! {
         }
         pair.graph.check();
         prop_assert_eq!(pair.graph.len(), live.len());
+        pair.sweep();
+        pair.sweep();
+        prop_assert!(pair.graph.gone.is_empty());
+        pair.graph.check();
         // A walk that may keep all nodes finds all, whatever it looks for.
         let mut found = pair.find(&vector(1), 200);
         found.sort_unstable();
@@ -107,8 +133,12 @@ fn a_node_that_is_gone_leaves_no_trace_in_the_graph() {
     let entry = pair.graph.entries.slots()[0];
     let codes = pair.store.codes_of(entry).to_vec();
     pair.remove(entry);
-    assert!(pair.graph.rows.row(entry).iter().all(|value| *value == 0));
     assert!(!pair.graph.entries.codes().chunks(codes.len()).any(|known| known == codes));
+    pair.graph.check();
+    assert!((0..300).any(|slot| pair.graph.neighbours(slot).contains(&entry)));
+    assert_eq!(pair.sweep().iter().collect::<Vec<_>>(), [entry]);
+    assert!(pair.graph.rows.row(entry).iter().all(|value| *value == 0));
+    assert!(!(0..300).any(|slot| pair.graph.neighbours(slot).contains(&entry)), "every row was mended");
     pair.graph.check();
     for slot in 0..300 {
         pair.remove(slot);

@@ -210,8 +210,8 @@ impl Graph {
     fn gather(&self, store: &VectorStore, node: u32, admitted: Admitted<'_>, scratch: &mut Scratch) {
         scratch.fresh.clear();
         for slot in self.neighbours(node) {
-            if scratch.visited.insert(*slot) && self.contains(*slot) {
-                if admitted.takes(*slot) {
+            if scratch.visited.insert(*slot) {
+                if admitted.takes(*slot) && self.contains(*slot) {
                     prefetch(store.codes_of(*slot));
                     scratch.fresh.push(*slot);
                 } else {
@@ -221,7 +221,7 @@ impl Graph {
         }
     }
 
-    /// Collects the admitted neighbours of a node that is not admitted itself.
+    /// Collects the admitted neighbours of a node that is not admitted itself, or gone.
     fn step_over(&self, store: &VectorStore, node: u32, admitted: Admitted<'_>, scratch: &mut Scratch) {
         if scratch.fresh.len() >= DEGREE_MAX {
             return;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use proptest::prelude::{Just, ProptestConfig, Strategy as Values, prop_assert, prop_assert_eq, proptest};
+use proptest::prelude::{Just, Strategy as Values, prop_assert, prop_assert_eq, proptest};
 
 use super::tests::{
     COLORS, Known, Step, brute_force, color_is, id, key, metric, number_of, partition, request, run, scores_and_ids,
     steps, vector,
 };
 use super::*;
+use crate::graph::cases;
 use crate::rotation::next_random;
 use crate::tiers::Thresholds;
 
@@ -21,7 +22,7 @@ fn with_graph(dimension: usize, metric: Metric) -> Partition {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(cases(128))]
 
     #[test]
     fn a_graph_changes_neither_scores_nor_counts(
@@ -64,6 +65,119 @@ proptest! {
             prop_assert!(found.hits.iter().any(|hit| hit.key == key(*number)), "{} of {}", rank, better.len());
         }
     }
+}
+
+/// A vector near one of a few centres, so that whole neighbourhoods can be removed.
+fn clustered_vector(state: &mut u64, cluster: u64) -> Vec<f32> {
+    let centre = random_vector(&mut (cluster * 77 + 1), 16);
+    let noise = random_vector(state, 16);
+    centre.iter().zip(noise).map(|(centre, noise)| centre + noise * 0.3).collect()
+}
+
+/// One of a long history's steps: mostly inserts and replacements, then removals, now and then of a whole neighbourhood.
+fn live_a_little(partition: &mut Partition, model: &mut BTreeMap<u32, Known>, state: &mut u64) {
+    const CLUSTERS: u64 = 12;
+    let (kind, number) = (next_random(state) % 100, (next_random(state) % 900) as u32);
+    let cluster = next_random(state) % CLUSTERS;
+    match kind {
+        0 => {
+            // The number says which cluster a memory was last put into.
+            let near = model.keys().copied().filter(|number| u64::from(*number) % CLUSTERS == cluster);
+            let steps = near.map(Step::Remove).collect();
+            run(partition, model, steps);
+        }
+        1..=30 => run(partition, model, vec![Step::Remove(number)]),
+        31..=40 => drop(partition.maintain(next_random(state) as usize % 40)),
+        41..=44 => {
+            let plans = partition.plan(next_random(state) as usize % 40, 2);
+            run(partition, model, vec![Step::Remove(number)]);
+            partition.join(plans);
+        }
+        45..=47 => {
+            let known = Known { color: "red", vector: None };
+            run(partition, model, vec![Step::Upsert(number, known)]);
+        }
+        _ => {
+            let vector = Some(clustered_vector(state, u64::from(number) % CLUSTERS));
+            run(partition, model, vec![Step::Upsert(number, Known { color: "blue", vector })]);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(24))]
+
+    /// With `PROPTEST_CASES=5000`, thousands of long histories.
+    #[test]
+    fn every_memory_finds_itself_after_long_histories(
+        metric in proptest::sample::select(&[Metric::Cosine, Metric::L2][..]),
+        seed in proptest::prelude::any::<u64>(),
+        length in 0usize..4000,
+    ) {
+        let (mut partition, mut model, mut state) = (partition(16, metric), BTreeMap::new(), seed);
+        partition.set_thresholds(SMALL);
+        for _ in 0..length {
+            live_a_little(&mut partition, &mut model, &mut state);
+        }
+        prop_assert_eq!(partition.unreachable(), 0);
+        prop_assert_eq!(partition.len(), model.len());
+        for with_all_linked in [false, true] {
+            if with_all_linked {
+                while partition.maintain(100) > 0 {}
+                prop_assert_eq!((partition.waiting(), partition.unreachable()), (0, 0));
+            }
+            for (number, known) in &model {
+                let Some(vector) = &known.vector else { continue };
+                let found = partition.search(&request(vector, 1)).unwrap();
+                prop_assert_eq!(found.hits[0].key, key(*number), "{} live", model.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_vector_that_changed_since_it_was_planned_waits_on() {
+    let mut state = 1;
+    let (mut partition, mut model) = (with_graph(8, Metric::Cosine), BTreeMap::new());
+    let mut upsert = |partition: &mut Partition, number: u32| {
+        let known = Known { color: "red", vector: Some(random_vector(&mut state, 8)) };
+        run(partition, &mut model, vec![Step::Upsert(number, known)]);
+    };
+    (0..60).for_each(|number| upsert(&mut partition, number));
+    partition.link_all(2);
+    (60..66).for_each(|number| upsert(&mut partition, number));
+    let plans = partition.plan(10, 2);
+    upsert(&mut partition, 61);
+    partition.remove(&key(62));
+    partition.join(plans);
+    assert_eq!((partition.waiting(), partition.unreachable()), (1, 0));
+    partition.maintain(10);
+    assert_eq!(partition.waiting(), 0);
+}
+
+#[test]
+fn a_batch_gives_the_same_graph_on_any_number_of_threads() {
+    let build = |threads: usize| {
+        let mut state = 5;
+        let (mut partition, mut model) = (with_graph(24, Metric::Cosine), BTreeMap::new());
+        partition.set_thresholds(Thresholds { waiting_max: 5000, graph_from: 3000, ..SMALL });
+        for number in 0..3000 {
+            let known = Known { color: "red", vector: Some(random_vector(&mut state, 24)) };
+            run(&mut partition, &mut model, vec![Step::Upsert(number, known)]);
+        }
+        assert_eq!(partition.waiting(), 3000);
+        partition.link_all(threads);
+        assert_eq!((partition.waiting(), partition.unreachable()), (0, 0));
+        let found: Vec<_> = (0..50)
+            .map(|_| partition.search(&request(&random_vector(&mut state, 24), 10)).unwrap())
+            .map(|found| (found.compared, scores_and_ids(&found)))
+            .collect();
+        let recall = recall(&partition, &model, None, &mut 9);
+        (found, recall)
+    };
+    let (one, three) = (build(1), build(3));
+    assert!(one.1 > 0.95, "{}", one.1);
+    assert_eq!(one, three);
 }
 
 fn random_vector(state: &mut u64, dimension: usize) -> Vec<f32> {
@@ -111,7 +225,7 @@ fn recall_stays_after_ten_turnovers() {
     fresh.maintain(usize::MAX);
     for color in [None, Some("green")] {
         let (of_worn, of_fresh) = (recall(&worn, &model, color, &mut 1), recall(&fresh, &model, color, &mut 1));
-        assert!(of_worn >= of_fresh - 0.02 && of_worn > 0.95, "{color:?}: {of_worn} {of_fresh}");
+        assert!(of_worn >= of_fresh - 0.01 && of_worn > 0.95, "{color:?}: {of_worn} {of_fresh}");
     }
 }
 

@@ -1,0 +1,130 @@
+//! The upkeep of large partitions' graphs, on a thread of its own: new vectors are linked, and rows that name removed ones mended.
+//!
+//! ```text
+//!   write ──there is upkeep to do──▶ queue ──▶ thread: plan under the read lock, join under the write lock, until none is left
+//! ```
+//!
+//! The longer part of linking only reads, so searches go on meanwhile; each write section stays under a millisecond. Nothing
+//! waits for the thread: what is not linked is compared one by one. Where it does not keep up, each write does some of it.
+//! The thread starts with the first partition that is large enough for a graph, and ends with the engine.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use cairn_index::Partition;
+use parking_lot::{Condvar, Mutex};
+
+use super::{Slot, State};
+
+/// How many vectors each thread plans under one read lock: they take less than a millisecond.
+const PLANNED_PER_THREAD: usize = 6;
+/// With more than this many vectors to link, as after a start, all cores plan.
+const MANY: u64 = 512;
+/// How many steps of mending rows are done under one write lock.
+const SWEEP_STEPS: usize = 2;
+
+/// The queue and its thread.
+#[derive(Default)]
+pub(super) struct Upkeep {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<VecDeque<Arc<Slot>>>,
+    wake: Condvar,
+    is_over: AtomicBool,
+}
+
+impl Upkeep {
+    /// Has a partition looked after, if there is something to do for it.
+    pub(super) fn consider(&self, slot: &Arc<Slot>, state: &State) {
+        let State::Ready(partition) = state else { return };
+        if partition.upkeep_left() == 0 || slot.is_in_upkeep.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.shared.queue.lock().push_back(slot.clone());
+        self.shared.wake.notify_one();
+        let mut thread = self.thread.lock();
+        if thread.is_none() {
+            let shared = self.shared.clone();
+            let spawned = std::thread::Builder::new().name("cairn-upkeep".into()).spawn(move || shared.run());
+            match spawned {
+                Ok(spawned) => *thread = Some(spawned),
+                Err(error) => tracing::warn!(%error, "no thread for the upkeep of indexes; writes will do it"),
+            }
+        }
+    }
+}
+
+impl Drop for Upkeep {
+    fn drop(&mut self) {
+        {
+            let _queue = self.shared.queue.lock();
+            self.shared.is_over.store(true, Ordering::Relaxed);
+            self.shared.wake.notify_all();
+        }
+        if let Some(thread) = self.thread.lock().take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread for the upkeep of indexes has failed");
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        while let Some(slot) = self.next() {
+            slot.is_in_upkeep.store(false, Ordering::Relaxed);
+            let is_more_to_do = do_some(&slot);
+            if is_more_to_do && !slot.is_in_upkeep.swap(true, Ordering::Relaxed) {
+                self.queue.lock().push_back(slot);
+            }
+        }
+    }
+
+    /// Waits for a partition that needs upkeep; `None` once the engine is closed.
+    fn next(&self) -> Option<Arc<Slot>> {
+        let mut queue = self.queue.lock();
+        loop {
+            if self.is_over.load(Ordering::Relaxed) {
+                return None;
+            }
+            if let Some(slot) = queue.pop_front() {
+                return Some(slot);
+            }
+            self.wake.wait(&mut queue);
+        }
+    }
+}
+
+/// One plan and one write section. Returns whether to go on: something is left, and something could be done.
+fn do_some(slot: &Slot) -> bool {
+    let plans = match &*slot.state.read() {
+        State::Ready(partition) => {
+            let threads = if partition.waiting() > MANY { cores() } else { 1 };
+            partition.plan(PLANNED_PER_THREAD * threads, threads)
+        }
+        _ => return false,
+    };
+    let mut state = slot.state.write();
+    let State::Ready(partition) = &mut *state else { return false };
+    let before = partition.upkeep_left();
+    partition.join(plans);
+    partition.sweep(SWEEP_STEPS);
+    let left = partition.upkeep_left();
+    // Where memory is short, the next write tries again.
+    left > 0 && left != before
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The tier that serves a partition's searches.
+pub(super) fn tier(partition: &Partition) -> &'static str {
+    if partition.has_graph() { "graph" } else { "flat" }
+}

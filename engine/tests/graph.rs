@@ -1,0 +1,209 @@
+//! Spaces that are large enough for a graph: searches find what was acknowledged, whatever the upkeep is doing meanwhile.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use std::sync::Arc;
+
+use cairn_engine::{Engine, Options};
+use cairn_proto::v1;
+use cairn_proto::v1::condition::Test;
+use cairn_proto::v1::delete_memories_request::Target;
+use common::{Bed, condition, me, memory, query, space, text, vector};
+
+const SPACE: &str = "many";
+const DIMENSION: usize = 12;
+/// So small that a test's spaces have graphs.
+const GRAPH_FROM: u64 = 150;
+
+fn values(seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..DIMENSION).map(|_| next()).collect()
+}
+
+fn numbered(number: u64) -> v1::Memory {
+    let kind = if number.is_multiple_of(3) { "third" } else { "other" };
+    v1::Memory { kind: kind.into(), vectors: vec![vector(&values(number))], ..memory(&format!("m{number}"), "text") }
+}
+
+/// A bed whose engine keeps graphs over small spaces.
+fn bed() -> Bed {
+    let mut bed = Bed::new();
+    bed.options = Options { index_graph_from: GRAPH_FROM, ..bed.options };
+    reopen(&mut bed);
+    bed.create_space(space(SPACE, DIMENSION as u32)).unwrap();
+    // A space is loaded by its first search; from then on writes change its index.
+    assert!(bed.search(&query(SPACE, &values(0))).unwrap().is_empty());
+    bed
+}
+
+/// Closes the engine and opens it again.
+fn reopen(bed: &mut Bed) {
+    bed.engine.flush().unwrap();
+    let elsewhere = Options { dir: bed.dir.path().join("elsewhere"), ..bed.options.clone() };
+    // The store admits one engine at a time.
+    bed.engine = Engine::open(&elsewhere, Arc::clone(&bed.keyring)).unwrap();
+    bed.engine = Engine::open(&bed.options, Arc::clone(&bed.keyring)).unwrap();
+}
+
+fn tier(bed: &Bed) -> String {
+    let request = v1::GetSpaceRequest { name: SPACE.into(), ..Default::default() };
+    let read = bed.engine.get_space(&me(), &request, &bed.at()).unwrap();
+    read.statistics.unwrap().index_tier
+}
+
+fn wait_for_graph(bed: &Bed) {
+    while tier(bed) != "graph" {
+        std::thread::yield_now();
+    }
+}
+
+fn nearest(bed: &Bed, number: u64) -> String {
+    let request = v1::SearchMemoriesRequest { limit: 1, ..query(SPACE, &values(number)) };
+    bed.search(&request).unwrap()[0].memory.as_ref().unwrap().id.clone()
+}
+
+fn strategy(bed: &Bed, request: v1::SearchMemoriesRequest) -> String {
+    let request = v1::SearchMemoriesRequest { explain: true, ..request };
+    let found = bed.engine.search_memories(&me(), &request, &bed.at()).unwrap();
+    found.plan.unwrap().strategy
+}
+
+fn exactly() -> Option<v1::SearchParams> {
+    Some(v1::SearchParams { exact: true, ..Default::default() })
+}
+
+fn delete_ids(bed: &mut Bed, numbers: impl Iterator<Item = u64>) -> u64 {
+    let ids = numbers.map(|number| format!("m{number}")).collect();
+    let target = Some(Target::Ids(v1::MemoryIds { ids }));
+    bed.delete(v1::DeleteMemoriesRequest { space: SPACE.into(), target, request_id: String::new() }).unwrap()
+}
+
+#[test]
+fn every_acknowledged_write_is_found_at_once_while_the_graph_is_built() {
+    let mut bed = bed();
+    for number in 0..700 {
+        bed.add(SPACE, vec![numbered(number)]).unwrap();
+        assert_eq!(nearest(&bed, number), format!("m{number}"));
+    }
+    wait_for_graph(&bed);
+    assert_eq!(strategy(&bed, query(SPACE, &values(3))), "graph");
+    let exact = v1::SearchMemoriesRequest { params: exactly(), ..query(SPACE, &values(3)) };
+    assert_eq!(strategy(&bed, exact), "flat");
+    for number in 0..700 {
+        assert_eq!(nearest(&bed, number), format!("m{number}"));
+    }
+    // A replaced vector is found under its new value only.
+    for number in 0..60 {
+        let moved = v1::Memory { id: format!("m{number}"), ..numbered(number + 10_000) };
+        bed.add(SPACE, vec![moved]).unwrap();
+        assert_eq!(nearest(&bed, number + 10_000), format!("m{number}"));
+        assert_ne!(nearest(&bed, number), format!("m{number}"));
+    }
+    // What is deleted is gone with the reply.
+    for number in 60..200 {
+        assert_eq!(delete_ids(&mut bed, number..number + 1), 1);
+        assert_ne!(nearest(&bed, number), format!("m{number}"));
+    }
+    for number in 200..700 {
+        assert_eq!(nearest(&bed, number), format!("m{number}"));
+    }
+}
+
+#[test]
+fn filters_and_limits_give_all_there_is_over_a_graph() {
+    let mut bed = bed();
+    bed.add(SPACE, (0..600).map(numbered).collect()).unwrap();
+    wait_for_graph(&bed);
+    let thirds = Some(condition("kind", Test::Eq(text("third"))));
+    for limit in [1, 10, 199, 200, 201, 500] {
+        let request = v1::SearchMemoriesRequest { limit, filter: thirds.clone(), ..query(SPACE, &values(1)) };
+        let hits = bed.search(&request).unwrap();
+        assert_eq!(hits.len(), limit.min(200) as usize);
+        assert!(hits.iter().all(|hit| hit.memory.as_ref().unwrap().kind == "third"));
+        assert!(hits.is_sorted_by(|a, b| a.score >= b.score));
+    }
+    // A whole kind is removed by one command; the rest answers as before.
+    let selection = v1::Selection { filter: thirds.clone(), ..Default::default() };
+    let target = Some(Target::Selection(selection));
+    let delete = v1::DeleteMemoriesRequest { space: SPACE.into(), target, request_id: String::new() };
+    assert_eq!(bed.delete(delete).unwrap(), 200);
+    let request = v1::SearchMemoriesRequest { filter: thirds, ..query(SPACE, &values(1)) };
+    assert!(bed.search(&request).unwrap().is_empty());
+    for number in (0..600).filter(|number| number % 3 != 0) {
+        assert_eq!(nearest(&bed, number), format!("m{number}"));
+    }
+    // With few left, the graph goes.
+    assert_eq!(delete_ids(&mut bed, (0..500).filter(|number| number % 3 != 0)), 333);
+    assert_eq!(tier(&bed), "flat");
+    assert_eq!(nearest(&bed, 599), "m599");
+}
+
+#[test]
+fn a_restart_searches_flat_at_once_and_over_the_graph_soon() {
+    let mut bed = bed();
+    bed.add(SPACE, (0..900).map(numbered).collect()).unwrap();
+    delete_ids(&mut bed, 100..150);
+    let digest = bed.engine.applied().digest;
+    reopen(&mut bed);
+    assert_eq!(tier(&bed), "unloaded");
+    for number in 150..300 {
+        assert_eq!(nearest(&bed, number), format!("m{number}"));
+    }
+    wait_for_graph(&bed);
+    for number in 150..900 {
+        assert_eq!(nearest(&bed, number), format!("m{number}"));
+    }
+    assert_ne!(nearest(&bed, 120), "m120");
+    assert_eq!(bed.engine.applied().digest, digest, "the index is no part of the state");
+    // An engine without graphs answers exact searches alike, and has the same state.
+    let exact = v1::SearchMemoriesRequest { params: exactly(), limit: 20, ..query(SPACE, &values(7)) };
+    let over_graph = bed.search(&exact).unwrap();
+    bed.options.index_graph_from = u64::MAX;
+    reopen(&mut bed);
+    assert_eq!(bed.search(&exact).unwrap(), over_graph);
+    assert_eq!(tier(&bed), "flat");
+}
+
+/// Readers and the writer go on while the upkeep links; nobody ever sees a hit that is not there, or misses one that is.
+#[test]
+fn searches_beside_writes_and_upkeep_see_whole_states() {
+    let mut bed = bed();
+    bed.add(SPACE, (0..400).map(numbered).collect()).unwrap();
+    let engine = std::mem::replace(&mut bed.engine, {
+        let elsewhere = Options { dir: bed.dir.path().join("elsewhere"), ..bed.options.clone() };
+        Engine::open(&elsewhere, Arc::clone(&bed.keyring)).unwrap()
+    });
+    let (at, is_over) = (bed.at(), std::sync::atomic::AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let search = || {
+            let mut rounds = 0;
+            while rounds < 2 || !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                for number in 0..400 {
+                    let request = v1::SearchMemoriesRequest { limit: 1, ..query(SPACE, &values(number)) };
+                    let found = engine.search_memories(&me(), &request, &at).unwrap();
+                    assert_eq!(found.hits[0].memory.as_ref().unwrap().id, format!("m{number}"));
+                }
+                rounds += 1;
+            }
+        };
+        scope.spawn(search);
+        for number in 400..1000 {
+            let request =
+                v1::AddMemoriesRequest { space: SPACE.into(), memories: vec![numbered(number)], ..Default::default() };
+            let mut command = engine.prepare(&me(), cairn_engine::WriteRequest::AddMemories(request)).unwrap();
+            command.stamp_micros = bed.now;
+            let log_id = cairn_engine::LogId { term: 1, node_id: 1, index: at.index + number - 399 };
+            let body = cairn_engine::EntryBody::Command(command);
+            engine.apply(&[cairn_engine::ApplyEntry { log_id, body }]).unwrap();
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
