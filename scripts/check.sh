@@ -15,6 +15,7 @@ step "formatting" cargo fmt --all --check
 step "public API: rules" buf lint
 step "public API: formatting" buf format --diff --exit-code
 step "public API: compatible with proto/cairn.image.binpb" buf breaking --against proto/cairn.image.binpb
+step "public API: its description for HTTP" lint_openapi server/src/http/openapi.json
 step "lock file" cargo fetch --locked --quiet
 step "dependencies: bans, licences, sources" cargo_deny --offline --locked check bans licenses sources
 step "lints" cargo clippy --release --locked --workspace --all-targets -- -D warnings

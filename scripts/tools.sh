@@ -14,16 +14,29 @@ cargo_deny() {
   "$home/bin/cargo-deny" "$@"
 }
 
-buf() {
-  local home platform
-  platform=$(uname -m)
-  [ "$platform" = x86_64 ] && platform=x64
+# Installs what scripts/package.json names, and says where it is.
+npm_tools() {
+  local home
   home="$CAIRN_CACHE/tools/npm-$(sha256sum scripts/package-lock.json | cut -c 1-16)"
   if [ ! -e "$home/complete" ]; then
-    say "Installing buf into $home"
+    say "Installing buf and a linter for OpenAPI into $home"
     mkdir -p "$home" && cp scripts/package.json scripts/package-lock.json "$home" || return
     (cd "$home" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2) || return
     touch "$home/complete"
   fi
+  printf '%s' "$home"
+}
+
+buf() {
+  local home platform
+  platform=$(uname -m)
+  [ "$platform" = x86_64 ] && platform=x64
+  home=$(npm_tools) || return
   "$home/node_modules/@bufbuild/buf-linux-$platform/bin/buf" "$@"
+}
+
+lint_openapi() {
+  local home
+  home=$(npm_tools) || return
+  NODE_PATH="$home/node_modules" node scripts/lint_openapi.cjs "$@"
 }

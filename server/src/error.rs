@@ -130,6 +130,16 @@ impl Problem {
         problem
     }
 
+    /// A request over HTTP that is of no method of the API, or in no form that is taken.
+    pub(crate) fn http(reason: &str, message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidArgument, reason, message)
+    }
+
+    /// A caller that may not call at all.
+    pub(crate) fn denied(reason: &str, message: impl Into<String>) -> Self {
+        Self::new(Code::PermissionDenied, reason, message)
+    }
+
     /// Something that cannot happen did, such as a panic in a read. Details are for the log, not for the client.
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self::new(Code::Internal, "INTERNAL", message)
@@ -147,6 +157,15 @@ impl Problem {
             to.clone_into(&mut violation.field);
             self.0.message = format!("{to}: {}", violation.description);
         }
+        self
+    }
+
+    /// The same failure with its fields named below `parent`.
+    pub(crate) fn below(mut self, parent: &str) -> Self {
+        for violation in &mut self.0.violations {
+            violation.field = format!("{parent}: {}", violation.field);
+        }
+        self.0.message = format!("{parent}: {}", self.0.message);
         self
     }
 

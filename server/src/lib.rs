@@ -3,7 +3,7 @@
 //! ```text
 //!            7480 gRPC            7481 peers        7482 HTTP
 //!               |                     |                 |
-//!   service: principal, limits,       |        http: probes, metrics
+//!   service: principal, limits,  <----|---- http: JSON, probes, metrics
 //!   deadline, text to vectors         |                 |
 //!               |                     |              monitor
 //!               +---- cairn_raft::Node (propose, read points, status)
@@ -17,7 +17,8 @@
 //! | `run.rs` | a node from its configuration to its end |
 //! | `config/` | the configuration, its sources and its rules |
 //! | `service/` | gRPC: the public API |
-//! | `http.rs`, `monitor.rs`, `vitals.rs` | probes, metrics, and what they know of the node |
+//! | `http/` | the public API as JSON; probes, metrics |
+//! | `monitor.rs`, `vitals.rs` | what probes and metrics know of the node |
 //! | `auth.rs` | who calls |
 //! | `embed/` | text to vectors |
 //! | `error.rs` | every failure as a `google.rpc.Status`: the one place that maps them |

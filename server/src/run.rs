@@ -18,6 +18,7 @@ use cairn_raft::{Node, NodeConfig, Peer, StartError, Timing};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
@@ -27,6 +28,7 @@ use tower::util::MapResponseLayer;
 use crate::config::{Config, ConfigError, PeerEntry, RootKeySection};
 use crate::embed::Embedders;
 use crate::error::Chain;
+use crate::http::Gateway;
 use crate::monitor::Monitor;
 use crate::service::{Cluster, MESSAGE_BYTES_MAX, Memories, Service, Spaces, rewrite};
 use crate::vitals::{Answer, TICK};
@@ -136,6 +138,7 @@ pub struct Handle {
     grace: Duration,
     grpc_stop: CancellationToken,
     grpc: JoinHandle<()>,
+    gateway: Option<Arc<Gateway>>,
     background: Background,
 }
 
@@ -175,7 +178,9 @@ pub async fn run_on(config: Config, listeners: Listeners) -> Result<Handle, RunE
     let monitor = Arc::new(Monitor::new(config.ready.lag_entries_max));
     let shared = Arc::new(OnceLock::new());
     let (reporter, health) = tonic_health::server::health_reporter();
-    let background = start_background(&monitor, listeners.http, &shared, reporter)?;
+    let gateway = gateway(&config, addresses)?;
+    let router = crate::http::router(Arc::clone(&monitor), gateway.clone());
+    let background = start_background(&monitor, listeners.http, router, &shared, reporter)?;
 
     let node = match start_node(&config, addresses, listeners.peer).await {
         Ok(node) => node,
@@ -195,25 +200,41 @@ pub async fn run_on(config: Config, listeners: Listeners) -> Result<Handle, RunE
     let service = Arc::new(service);
     tokio::spawn(index_rounds(Arc::downgrade(&node), config.storage.index_idle, background.stop.clone()));
     let grpc_stop = CancellationToken::new();
-    let grpc = serve_grpc(&service, health, listeners.grpc, grpc_stop.clone())?;
+    let services = services(&service);
+    if let Some(gateway) = &gateway {
+        gateway.serve(services.clone());
+    }
+    let grpc = serve_grpc(services, health, listeners.grpc, grpc_stop.clone())?;
     // The ticker is the only other user of the cell, and only reads it.
     let _ = shared.set(Arc::clone(&service));
     monitor.vitals().set_started();
     tracing::info!(node_id = config.node.id, grpc = %addresses.grpc, peer = %addresses.peer, http = %addresses.http, "started");
-    Ok(Handle { addresses, node, service, monitor, grace: config.shutdown.grace, grpc_stop, grpc, background })
+    Ok(Handle { addresses, node, service, monitor, grace: config.shutdown.grace, grpc_stop, grpc, gateway, background })
+}
+
+/// The API over HTTP, where it is wanted.
+fn gateway(config: &Config, addresses: Addresses) -> Result<Option<Arc<Gateway>>, RunError> {
+    if !config.http.api {
+        return Ok(None);
+    }
+    let gateway = Gateway::new(&config.http, addresses.http.ip().is_loopback());
+    gateway
+        .map(|gateway| Some(Arc::new(gateway)))
+        .map_err(|error| RunError::Internal(format!("the API over HTTP: {error}")))
 }
 
 /// Starts what must answer before the node does: HTTP, and the ticker that watches the node.
 fn start_background(
     monitor: &Arc<Monitor>,
     http: TcpListener,
+    router: axum::Router,
     service: &Arc<OnceLock<Arc<Service>>>,
     reporter: HealthReporter,
 ) -> Result<Background, RunError> {
     let stop = CancellationToken::new();
     let listener = tokio::net::TcpListener::from_std(http)
         .map_err(|error| RunError::Internal(format!("cannot listen for HTTP: {error}")))?;
-    let (router, token) = (crate::http::router(Arc::clone(monitor)), stop.clone());
+    let token = stop.clone();
     let http = tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(token.cancelled_owned()).await {
             tracing::error!(%error, "HTTP ended");
@@ -344,9 +365,17 @@ fn node_config(config: &Config, addresses: Addresses, root_key: RootKey, listene
     }
 }
 
+/// The public API, for gRPC and for HTTP alike.
+fn services(service: &Arc<Service>) -> Routes {
+    let limit = MESSAGE_BYTES_MAX;
+    Routes::new(MemoryServiceServer::new(Memories(Arc::clone(service))).max_decoding_message_size(limit))
+        .add_service(SpaceServiceServer::new(Spaces(Arc::clone(service))).max_decoding_message_size(limit))
+        .add_service(ClusterServiceServer::new(Cluster(Arc::clone(service))).max_decoding_message_size(limit))
+}
+
 /// Serves gRPC until the token is cancelled and the calls that had begun have ended.
 fn serve_grpc<H>(
-    service: &Arc<Service>,
+    services: Routes,
     health: tonic_health::pb::health_server::HealthServer<H>,
     listener: TcpListener,
     stop: CancellationToken,
@@ -367,16 +396,13 @@ where
         .map_err(|error| RunError::Internal(format!("cannot listen for gRPC: {error}")))?;
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
 
-    let limit = MESSAGE_BYTES_MAX;
     let server = Server::builder()
         .layer(MapResponseLayer::new(rewrite))
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION_MAX))
         .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .add_routes(services)
         .add_service(health)
         .add_service(reflection)
-        .add_service(MemoryServiceServer::new(Memories(Arc::clone(service))).max_decoding_message_size(limit))
-        .add_service(SpaceServiceServer::new(Spaces(Arc::clone(service))).max_decoding_message_size(limit))
-        .add_service(ClusterServiceServer::new(Cluster(Arc::clone(service))).max_decoding_message_size(limit))
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
     Ok(tokio::spawn(async move {
         if let Err(error) = server.await {
@@ -437,7 +463,15 @@ impl Handle {
             tracing::warn!(%error, "leadership was not handed over");
         }
         self.grpc_stop.cancel();
-        if timeout(self.grace, &mut grpc).await.is_err() {
+        let gateway = self.gateway.as_ref();
+        let ends = async {
+            if let Some(gateway) = gateway {
+                gateway.stop().await;
+            }
+            // It ends at the token; a panic of its own has been logged by then.
+            let _ = (&mut grpc).await;
+        };
+        if timeout(self.grace, ends).await.is_err() {
             tracing::warn!(grace = ?self.grace, "calls were still under way at the end of the grace period");
             grpc.abort();
         }

@@ -39,6 +39,8 @@ pub struct Config {
     pub cluster: ClusterSection,
     /// The addresses that the node listens on.
     pub listen: ListenSection,
+    /// The API over HTTP.
+    pub http: HttpSection,
     /// Where the root key comes from.
     pub root_key: RootKeySection,
     /// What is allowed although it is not safe everywhere.
@@ -95,8 +97,23 @@ pub struct ListenSection {
     pub grpc: SocketAddr,
     /// For the other members: replication.
     pub peer: SocketAddr,
-    /// For probes and metrics: HTTP.
+    /// For probes and metrics, and for the API as JSON: HTTP.
     pub http: SocketAddr,
+}
+
+/// See [`Config::http`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpSection {
+    /// Whether the public API is served as JSON beside probes and metrics.
+    pub api: bool,
+    /// The largest body of a request that is not a stream.
+    #[serde(with = "units::size")]
+    pub body_max: u64,
+    /// Origins, such as `https://app.example`, whose pages may call the API; `*`: those of anybody.
+    pub cors_origins: Vec<String>,
+    /// Names other than `localhost` by which a listener on loopback is called, such as that of a proxy in front.
+    pub hosts: Vec<String>,
 }
 
 /// See [`Config::root_key`].
@@ -209,7 +226,7 @@ pub struct ShutdownSection {
 pub const GRPC_PORT: u16 = 7480;
 /// The port for the other members.
 pub const PEER_PORT: u16 = 7481;
-/// The port for probes and metrics.
+/// The port for probes and metrics, and for the API as JSON.
 pub const HTTP_PORT: u16 = 7482;
 
 impl Default for NodeSection {
@@ -222,6 +239,12 @@ impl Default for ListenSection {
     fn default() -> Self {
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self { grpc: loopback(GRPC_PORT), peer: loopback(PEER_PORT), http: loopback(HTTP_PORT) }
+    }
+}
+
+impl Default for HttpSection {
+    fn default() -> Self {
+        Self { api: true, body_max: 16 << 20, cors_origins: Vec::new(), hosts: Vec::new() }
     }
 }
 

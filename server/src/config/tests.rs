@@ -136,6 +136,9 @@ fn values_out_of_range_name_the_key() {
         ("listen: { http: '127.0.0.1:7480' }", "listen.http"),
         ("listen: { grpc: '0.0.0.0:7480' }", "listen.grpc"),
         ("listen: { peer: '0.0.0.0:7481' }", "listen.peer"),
+        ("listen: { http: '0.0.0.0:7482' }", "listen.http"),
+        ("http: { body_max: 1B }", "http.body_max"),
+        ("http: { cors_origins: ['https://app.example/'] }", "http.cors_origins[0]"),
         ("limits: { request_timeout: 1h }", "limits.request_timeout"),
         ("limits: { writes_in_flight: 0 }", "limits.writes_in_flight"),
         ("limits: { reads_in_flight: 0 }", "limits.reads_in_flight"),
@@ -159,4 +162,9 @@ fn values_out_of_range_name_the_key() {
 fn listening_beyond_loopback_can_be_accepted() {
     let yaml = "listen: { grpc: '0.0.0.0:7480' }\nsecurity: { allow_unauthenticated_remote: true }";
     assert!(load(yaml, &[], &[]).is_ok());
+}
+
+#[test]
+fn probes_alone_may_listen_beyond_loopback() {
+    assert!(load("listen: { http: '0.0.0.0:7482' }\nhttp: { api: false }", &[], &[]).is_ok());
 }

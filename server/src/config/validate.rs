@@ -29,6 +29,7 @@ impl Config {
         self.validate_node()?;
         self.validate_peers()?;
         self.validate_listeners()?;
+        self.validate_http()?;
         self.validate_limits()?;
         self.validate_raft()?;
         self.validate_rest()
@@ -81,14 +82,32 @@ impl Config {
             if let Some((other, _)) = taken {
                 return Err(invalid(key, format!("{address} is already the address of {other}")));
             }
-            let remote = !address.ip().is_loopback() && *key != "listen.http";
+            // Without the API, HTTP carries no content.
+            let remote = !address.ip().is_loopback() && (*key != "listen.http" || self.http.api);
             if remote && !self.security.allow_unauthenticated_remote {
+                let other_ways =
+                    if *key == "listen.http" { "serve no API there (http.api: false), or " } else { "or " };
                 return Err(invalid(
                     key,
                     format!(
                         "{address} is open to other machines, and there is no authentication yet; listen on 127.0.0.1, \
-                         or accept it with security.allow_unauthenticated_remote: true"
+                         {other_ways}accept it with security.allow_unauthenticated_remote: true"
                     ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_http(&self) -> Result<(), ConfigError> {
+        within("http.body_max", &self.http.body_max, 1 << 10..=1 << 30)?;
+        for (position, origin) in self.http.cors_origins.iter().enumerate() {
+            let authority = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            if origin != "*" && authority.is_none_or(|authority| authority.is_empty() || authority.contains('/')) {
+                let key = format!("http.cors_origins[{position}]");
+                return Err(invalid(
+                    &key,
+                    format!("{origin:?} is neither * nor an origin such as https://app.example"),
                 ));
             }
         }

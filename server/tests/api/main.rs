@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod json;
 mod lifecycle;
 mod methods;
 mod support;

@@ -87,13 +87,46 @@ impl TestNode {
 
     /// GET over HTTP: the status code and the body.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        let answer = self.http("GET", path, &[], b"").await;
+        (answer.status, answer.body)
+    }
+
+    /// A request over HTTP 1.0, whose answers are never in chunks. `headers` are lines; without one of its own, the host is localhost.
+    pub(crate) async fn http(&self, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Answer {
         let mut stream = tokio::net::TcpStream::connect(self.handle.addresses().http).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = format!("{method} {path} HTTP/1.0\r\ncontent-length: {}\r\n", body.len());
+        if !headers.iter().any(|header| header.starts_with("host:")) {
+            head.push_str("host: localhost\r\n");
+        }
+        headers.iter().for_each(|header| head.push_str(&format!("{header}\r\n")));
+        stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+        // A node that refuses by the head alone need not read the body.
+        let _ = stream.write_all(body).await;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer { status, head: head.to_owned(), body: body.to_owned() }
+    }
+}
+
+/// An answer over HTTP.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// The value of a header.
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Port 7482: probes for orchestrators, metrics for Prometheus, a summary for people. No content passes here.
+//! Probes for orchestrators, metrics for Prometheus, a summary for people. No content passes here.
 //!
 //! | page | answer |
 //! |---|---|
@@ -20,7 +20,7 @@ use crate::monitor::Monitor;
 use crate::vitals::Answer;
 
 /// All pages.
-pub(crate) fn router(monitor: Arc<Monitor>) -> Router {
+pub(super) fn router(monitor: Arc<Monitor>) -> Router {
     Router::new()
         .route("/livez", get(|State(monitor): State<Arc<Monitor>>| async move { probe(&monitor.live()) }))
         .route("/readyz", get(|State(monitor): State<Arc<Monitor>>| async move { probe(&monitor.ready()) }))
