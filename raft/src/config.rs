@@ -104,6 +104,8 @@ pub struct Limits {
     pub proposals_in_flight_max: usize,
     /// Bytes of commands that a node takes on at once; more are refused with `Overloaded`.
     pub proposal_bytes_in_flight_max: usize,
+    /// Bytes of entries that a follower holds before its log has them; the leader's stream waits beyond that.
+    pub append_bytes_waiting_max: usize,
     /// Entries that are applied in one batch.
     pub apply_entries_max: usize,
     /// Bytes of commands that are applied in one batch, unless a single one is larger.
@@ -112,6 +114,8 @@ pub struct Limits {
     pub snapshot_bytes: u64,
     /// Bytes of one piece of a snapshot on the wire.
     pub snapshot_chunk_bytes: usize,
+    /// Bytes of a snapshot that are sent to one peer in a second, at most.
+    pub snapshot_bytes_per_second: u64,
     /// Segments, queue and cache of the write-ahead log.
     pub log: WalOptions,
 }
@@ -121,10 +125,12 @@ impl Default for Limits {
         Self {
             proposals_in_flight_max: 4096,
             proposal_bytes_in_flight_max: 128 << 20,
+            append_bytes_waiting_max: 32 << 20,
             apply_entries_max: 512,
             apply_bytes_max: 8 << 20,
             snapshot_bytes: 256 << 20,
             snapshot_chunk_bytes: 1 << 20,
+            snapshot_bytes_per_second: 128 << 20,
             log: WalOptions::default(),
         }
     }

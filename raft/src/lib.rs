@@ -39,5 +39,5 @@ pub mod wal;
 pub use clock::{Clock, SystemClock};
 pub use config::{Environment, Limits, NodeConfig, Peer, Timing};
 pub use error::{MembershipError, ProposeError, ReadError, StartError};
-pub use node::{Applied, Node, NodeStatus, ReadLevel};
+pub use node::{Applied, Node, NodeStats, NodeStatus, ReadLevel};
 pub use state_machine::Generation;

@@ -27,7 +27,7 @@ use super::messages::{
 };
 use super::{Lane, Peers, with_deadline, within};
 use crate::config::{Limits, Timing};
-use crate::snapshot::{SendError, SnapshotData, send};
+use crate::snapshot::{Pace, SendError, SnapshotData, send};
 use crate::state_machine::Shared;
 use crate::types::{PeerNode, TypeConfig, Vote};
 
@@ -261,8 +261,12 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         let transfer = self.factory.shared.snapshots.begin_transfer(&snapshot.snapshot, self.target);
         let keyring = self.factory.keyring.export().map(Bytes::from);
         let keyring = keyring.map_err(NetworkError::from_string)?;
-        let chunk_bytes = self.factory.limits.snapshot_chunk_bytes;
-        let sending = send(&mut client, self.header(), &vote, snapshot.snapshot, keyring, chunk_bytes);
+        let pace = Pace {
+            chunk_bytes: self.factory.limits.snapshot_chunk_bytes,
+            bytes_per_second: self.factory.limits.snapshot_bytes_per_second,
+            traffic: Arc::clone(self.factory.shared.snapshots.traffic()),
+        };
+        let sending = send(&mut client, self.header(), &vote, snapshot.snapshot, keyring, pace);
         let sent = tokio::select! {
             sent = tokio::time::timeout(timeout, sending) => sent,
             closed = cancel => return Err(StreamingError::Closed(closed)),

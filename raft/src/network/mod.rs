@@ -12,10 +12,12 @@
 //! |---|---|
 //! | `mod.rs` | the peers' addresses and connections |
 //! | `client.rs` | the calls that openraft makes |
+//! | `intake.rs` | how much a node takes from its leader before its log has it |
 //! | `messages.rs` | both ways between openraft's requests and protobuf |
 //! | `server.rs` | the calls that this node answers |
 
 mod client;
+mod intake;
 mod messages;
 mod server;
 
@@ -33,7 +35,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 pub(crate) use client::NetworkFactory;
-
+pub(crate) use intake::AppendRoom;
 pub(crate) use server::{PeerServer, serve};
 
 use crate::config::{Peer, Timing};

@@ -191,13 +191,18 @@ impl PeerService for PeerServer {
     async fn append(&self, request: Request<Streaming<AppendRequest>>) -> Result<Response<Self::AppendStream>, Status> {
         let core = self.core.get().ok_or_else(|| Status::unavailable("this node is starting"))?;
         let refusal = Arc::new(Mutex::new(None));
+        // openraft reads the requests on a task of its own. It must end with the node even if the peer stays silent, and
+        // with the connection even if the request in hand waits for room: each new connection would leave one behind.
+        let ended = self.stop.child_token();
+        let ending = ended.clone().drop_guard();
         let requests = checked_appends(self.clone(), request.into_inner(), Arc::clone(&refusal));
-        // openraft reads the requests on a task of its own, which must end with the node even if the peer stays silent.
-        let requests = requests.take_until(self.stop.clone().cancelled_owned());
-        let answers = core.raft.stream_append(requests.boxed());
-        let answers = answers.map(|answer| match answer {
-            Ok(appended) => Ok(appended_to_proto(&appended)),
-            Err(fatal) => Err(stopped(fatal)),
+        let answers = core.raft.stream_append(requests.take_until(ended.cancelled_owned()).boxed());
+        let answers = answers.map(move |answer| {
+            let _ending = &ending;
+            match answer {
+                Ok(appended) => Ok(appended_to_proto(&appended)),
+                Err(fatal) => Err(stopped(fatal)),
+            }
         });
         // Says why the requests ended, where it was not the peer who ended them.
         let last_word = futures::stream::once(async move { refusal.lock().take() });
@@ -249,8 +254,9 @@ impl PeerService for PeerServer {
             let Some(send_snapshot_request::Part::Chunk(chunk)) = message.part else {
                 return Err(Status::invalid_argument("a snapshot continues with pieces of its files"));
             };
-            let receiver = Arc::clone(&core.receiver);
+            let (receiver, bytes) = (Arc::clone(&core.receiver), chunk.data.len() as u64);
             blocking(move || receiver.lock().write(stream, &chunk)).await?;
+            core.shared.snapshots.traffic().count_received(bytes);
         }
         let (receiver, keyring, staged) = (Arc::clone(&core.receiver), Arc::clone(&core.keyring), start.keyring);
         let snapshot = blocking(move || {
@@ -338,13 +344,16 @@ fn checked_appends(
         let checked = match incoming.message().await {
             Ok(None) => return None,
             Err(status) => Err(status),
-            Ok(Some(request)) => match server.check(request.header.as_ref()).await {
-                Ok(()) => append_from_proto(request),
+            Ok(Some(request)) => match server.core(request.header.as_ref()).await {
+                Ok(core) => append_from_proto(request).map(|append| (append, Arc::clone(core))),
                 Err(status) => Err(status),
             },
         };
         match checked {
-            Ok(append) => Some((append, (server, incoming, refusal))),
+            Ok((mut append, core)) => {
+                core.append_room.admit(&mut append).await;
+                Some((append, (server, incoming, refusal)))
+            }
             Err(status) => {
                 *refusal.lock() = Some(status);
                 None

@@ -18,7 +18,7 @@ use super::status::States;
 use crate::clock::{ClockFault, PeerClocks, Stamper};
 use crate::config::{Limits, Timing};
 use crate::identity::DirLock;
-use crate::network::{Lane, Peers};
+use crate::network::{AppendRoom, Lane, Peers};
 use crate::snapshot::SnapshotReceiver;
 use crate::state_machine::{Shared, StateMachine};
 use crate::types::TypeConfig;
@@ -38,6 +38,7 @@ pub(crate) struct Core {
     pub(crate) peers: Arc<Peers>,
     pub(crate) proposals: Proposals,
     pub(crate) reads: ReadGate,
+    pub(crate) append_room: AppendRoom,
     pub(crate) states: States,
     pub(crate) receiver: Arc<Mutex<SnapshotReceiver>>,
     pub(crate) data_dir: std::path::PathBuf,

@@ -38,7 +38,7 @@ pub(crate) use self::core::Core;
 pub use propose::Applied;
 pub(crate) use propose::Refusal;
 pub use read::ReadLevel;
-pub use status::NodeStatus;
+pub use status::{NodeStats, NodeStatus};
 
 use crate::config::{Environment, NodeConfig};
 use crate::error::{MembershipError, ProposeError, ReadError, StartError};
@@ -125,6 +125,12 @@ impl Node {
     pub async fn status_now(&self) -> NodeStatus {
         status::refresh_own(&self.core).await;
         self.status()
+    }
+
+    /// What this node has done since it started, for its metrics.
+    #[must_use]
+    pub fn stats(&self) -> NodeStats {
+        status::stats(&self.core)
     }
 
     /// Where clients reach the leader, where it is known: the hint for a client that asked another node.

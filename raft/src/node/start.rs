@@ -28,7 +28,7 @@ use crate::config::{Environment, Limits, NodeConfig, Peer, Timing};
 use crate::error::StartError;
 use crate::identity::{DirLock, Identity};
 use crate::log_store::LogStore;
-use crate::network::{MESSAGE_BYTES_MAX, Membership, NetworkFactory, PeerServer, Peers, serve};
+use crate::network::{AppendRoom, MESSAGE_BYTES_MAX, Membership, NetworkFactory, PeerServer, Peers, serve};
 use crate::snapshot::{SnapshotReceiver, SnapshotStore, run_controller};
 use crate::state_machine::{Generations, Shared, StateMachine, error_chain};
 use crate::types::{GROUP, PeerNode};
@@ -39,6 +39,9 @@ const APPEND_ENTRIES_MAX: u64 = 1024;
 
 /// Bytes of entries in one append, unless a single one is larger.
 const APPEND_BYTES_MAX: usize = 2 << 20;
+
+/// Messages that may wait for openraft's core; their bytes are bounded where they come from.
+const CORE_QUEUE: u64 = 4096;
 
 /// What may surround a single entry in a message between nodes, in bytes.
 const MESSAGE_OVERHEAD_BYTES: usize = 64 << 10;
@@ -225,6 +228,7 @@ async fn start_core(
         peers,
         proposals,
         reads,
+        append_room: AppendRoom::new(limits.append_bytes_waiting_max),
         states: States::default(),
         receiver: Arc::new(Mutex::new(receiver)),
         data_dir: data_dir.to_path_buf(),
@@ -285,6 +289,7 @@ fn raft_config(cluster_name: &str, timing: &Timing, limits: &Limits) -> Result<C
         election_timeout_max: millis(timing.election_max),
         install_snapshot_timeout: millis(timing.snapshot_timeout),
         max_payload_entries: APPEND_ENTRIES_MAX,
+        api_channel_size: Some(CORE_QUEUE),
         // A follower gets a snapshot only when the log no longer has what it needs.
         replication_lag_threshold: u64::MAX,
         snapshot_policy: SnapshotPolicy::Never,

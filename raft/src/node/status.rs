@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use super::core::Core;
 use crate::clock::{ClockFault, PeerClocks};
 use crate::network::{Lane, with_deadline, within};
+use crate::wal::WalStats;
 
 /// How often nodes exchange their states.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -48,6 +49,30 @@ pub struct NodeStatus {
     pub cluster_version: u32,
     /// All members, ascending by id.
     pub members: Vec<v1::Member>,
+}
+
+/// What a node has done since it started, and what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NodeStats {
+    /// What its log has done.
+    pub log: WalStats,
+    /// Bytes of entries that it has from its leader and that its log does not have yet.
+    pub append_bytes_waiting: u64,
+    /// Bytes of snapshots that it has sent to peers.
+    pub snapshot_bytes_sent: u64,
+    /// Bytes of snapshots that it has received from peers.
+    pub snapshot_bytes_received: u64,
+}
+
+/// See [`super::Node::stats`].
+pub(crate) fn stats(core: &Core) -> NodeStats {
+    let (snapshot_bytes_sent, snapshot_bytes_received) = core.shared.snapshots.traffic().totals();
+    NodeStats {
+        log: core.wal.stats(),
+        append_bytes_waiting: core.append_room.bytes_taken(),
+        snapshot_bytes_sent,
+        snapshot_bytes_received,
+    }
 }
 
 /// A peer's last report.

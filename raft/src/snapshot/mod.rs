@@ -38,7 +38,7 @@ use sha2::{Digest, Sha256};
 
 pub(crate) use controller::run as run_controller;
 pub(crate) use receive::{ReceiveError, SnapshotReceiver};
-pub(crate) use send::{SendError, send};
+pub(crate) use send::{Pace, SendError, send};
 use transfers::{Transfer, Transfers};
 
 use crate::error::StartError;
@@ -122,6 +122,31 @@ pub(crate) struct SnapshotStore {
     next: AtomicU64,
     state: Mutex<Held>,
     transfers: Transfers,
+    traffic: Arc<Traffic>,
+}
+
+/// Bytes of snapshots that were exchanged with peers since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Traffic {
+    /// Counts a piece that was sent.
+    pub(crate) fn count_sent(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts a piece that was received.
+    pub(crate) fn count_received(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes sent and received.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
+    }
 }
 
 #[derive(Default)]
@@ -152,7 +177,13 @@ impl SnapshotStore {
     pub(crate) fn open(dir: PathBuf) -> Result<Self, StartError> {
         remove_dir(&dir).map_err(StartError::io(&dir))?;
         make_dir(&dir).map_err(StartError::io(&dir))?;
-        Ok(Self { dir, next: AtomicU64::new(1), state: Mutex::default(), transfers: Transfers::default() })
+        Ok(Self {
+            dir,
+            next: AtomicU64::new(1),
+            state: Mutex::default(),
+            transfers: Transfers::default(),
+            traffic: Arc::default(),
+        })
     }
 
     /// The newest snapshot.
@@ -181,6 +212,11 @@ impl SnapshotStore {
     /// Notes that `snapshot` is being sent to `target`; the log after it is kept, see [`Transfers`].
     pub(crate) fn begin_transfer(&self, snapshot: &SnapshotDir, target: u64) -> Transfer {
         self.transfers.begin(target, snapshot.index().unwrap_or(0))
+    }
+
+    /// What was sent and received.
+    pub(crate) fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
     }
 
     /// What is being sent, and who has not yet caught up.

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_proto::peer::peer_service_client::PeerServiceClient;
@@ -16,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
-use super::SnapshotDir;
+use super::{SnapshotDir, Traffic};
 use crate::types::{Vote, vote_from_proto, vote_to_proto};
 
 /// Pieces that wait to be sent.
@@ -33,6 +34,16 @@ pub(crate) enum SendError {
     Read(#[from] io::Error),
 }
 
+/// How the pieces are sent.
+pub(crate) struct Pace {
+    /// Bytes of one piece.
+    pub(crate) chunk_bytes: usize,
+    /// Bytes in a second at most, so that the log keeps its share of disk and network.
+    pub(crate) bytes_per_second: u64,
+    /// Where what was sent is counted.
+    pub(crate) traffic: Arc<Traffic>,
+}
+
 /// Sends `snapshot` and waits until it is installed; returns the receiver's vote.
 pub(crate) async fn send(
     client: &mut PeerServiceClient<Channel>,
@@ -40,7 +51,7 @@ pub(crate) async fn send(
     vote: &Vote,
     snapshot: Arc<SnapshotDir>,
     keyring: Bytes,
-    chunk_bytes: usize,
+    pace: Pace,
 ) -> Result<Vote, SendError> {
     let hashed = Arc::clone(&snapshot);
     let manifest =
@@ -59,7 +70,7 @@ pub(crate) async fn send(
         manifest: Some(manifest.clone()),
         keyring,
     };
-    let reader = tokio::spawn(read_parts(snapshot, manifest, received, start, chunk_bytes, parts));
+    let reader = tokio::spawn(read_parts(snapshot, manifest, received, start, pace, parts));
     let answer = client.send_snapshot(ReceiverStream::new(queue)).await;
     // A local read error ends the stream early, which the receiver reports as an incomplete snapshot: the cause is here.
     reader.await.map_err(io::Error::other)??;
@@ -72,16 +83,17 @@ async fn read_parts(
     manifest: SnapshotManifest,
     received: Vec<u64>,
     start: SnapshotStart,
-    chunk_bytes: usize,
+    pace: Pace,
     parts: mpsc::Sender<SendSnapshotRequest>,
 ) -> io::Result<()> {
     if parts.send(SendSnapshotRequest { part: Some(Part::Start(start)) }).await.is_err() {
         return Ok(());
     }
+    let mut due = tokio::time::Instant::now();
     for (number, file) in (0_u32..).zip(&manifest.files) {
         let mut offset = received.get(number as usize).copied().unwrap_or(0);
         while offset < file.size {
-            let length = usize::try_from(file.size - offset).unwrap_or(usize::MAX).min(chunk_bytes.max(1));
+            let length = usize::try_from(file.size - offset).unwrap_or(usize::MAX).min(pace.chunk_bytes.max(1));
             let data = read_piece(snapshot.path().join(&file.name), offset, length).await?;
             let chunk = SnapshotChunk { file: number, offset, crc32: crc32fast::hash(&data), data };
             if parts.send(SendSnapshotRequest { part: Some(Part::Chunk(chunk)) }).await.is_err() {
@@ -89,9 +101,18 @@ async fn read_parts(
                 return Ok(());
             }
             offset += length as u64;
+            pace.traffic.count_sent(length as u64);
+            // What was missed while the receiver was slow is not made up for.
+            due = due.max(tokio::time::Instant::now()) + time_of(length as u64, pace.bytes_per_second);
+            tokio::time::sleep_until(due).await;
         }
     }
     Ok(())
+}
+
+/// How long `bytes` take at most `bytes_per_second`.
+fn time_of(bytes: u64, bytes_per_second: u64) -> Duration {
+    Duration::from_micros(bytes.saturating_mul(1_000_000) / bytes_per_second.max(1))
 }
 
 async fn read_piece(path: PathBuf, offset: u64, length: usize) -> io::Result<Bytes> {
@@ -101,4 +122,16 @@ async fn read_piece(path: PathBuf, offset: u64, length: usize) -> io::Result<Byt
         Ok(Bytes::from(data))
     };
     tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_take_their_time() {
+        assert_eq!(time_of(1 << 20, 64 << 20), Duration::from_micros(15_625));
+        assert_eq!(time_of(0, 1), Duration::ZERO);
+        assert_eq!(time_of(u64::MAX, 0).as_secs(), u64::MAX / 1_000_000, "no rate is no division by zero");
+    }
 }

@@ -147,3 +147,13 @@ async fn a_node_that_came_with_a_wrong_root_key_may_come_back_with_an_empty_disk
     ready(&first).await;
     write(&first, space()).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_that_no_message_takes_are_refused_at_the_start() {
+    let mut cluster = Cluster::of(1);
+    cluster.limits.log.entry_bytes_max = 64 << 20;
+    let refused = cluster.try_start(1).await.err().unwrap();
+    assert!(matches!(&refused, StartError::Config(reason) if reason.contains("entry_bytes_max")), "{refused}");
+    cluster.limits.log.entry_bytes_max = 63 << 20;
+    cluster.start(1).await;
+}

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use cairn_raft::wal::{self, Disk, FileSystem, LogFile};
-use cairn_raft::{Clock, Environment, Node, ProposeError, ReadLevel, SystemClock};
+use cairn_raft::{Clock, Environment, Node, ProposeError, ReadLevel, StartError, SystemClock};
 
 use crate::support::{Cluster, PATIENCE, count, eventually, in_time, memory, ready, space, try_write, write};
 
@@ -169,4 +169,68 @@ async fn a_node_whose_disk_is_full_can_be_stopped() {
     cluster.start(1).await;
     cluster.ready().await;
     assert_eq!(count(cluster.node(1), ReadLevel::Linearizable).await, 1, "what was acknowledged is there");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_whose_disk_is_full_holds_a_bounded_part_of_the_log() {
+    const HELD_BYTES_MAX: usize = 256 << 10;
+    let mut cluster = Cluster::of(3);
+    cluster.limits.log.queue_bytes_max = 64 << 10;
+    cluster.limits.append_bytes_waiting_max = HELD_BYTES_MAX;
+    let disks: Vec<Filling> = (0..3).map(|_| Filling::default()).collect();
+    let starts = cluster.ids().into_iter().zip(&disks).map(|(id, disk)| {
+        let log = wal::Environment { file_system: Arc::new(disk.clone()), ..wal::Environment::default() };
+        let mut config = cluster.config(id);
+        // A stalled follower is given up and called again often.
+        config.timing.peer_timeout = Duration::from_millis(400);
+        Node::start_in(config, Environment { log, ..Environment::default() })
+    });
+    let nodes = tokio::time::timeout(PATIENCE, futures::future::try_join_all(starts)).await.unwrap().unwrap();
+    nodes.into_iter().for_each(|node| cluster.adopt(node));
+    cluster.ready().await;
+    write(cluster.node(1), space()).await;
+
+    let full = cluster.follower().await;
+    disks[full as usize - 1].0.store(true, Ordering::SeqCst);
+    let left = Arc::clone(cluster.nodes().find(|node| node.node_id() != full).unwrap());
+    let content: String = (0..4000).map(|n| format!("{n} ")).collect();
+    let mut held = 0;
+    for n in 0..120 {
+        write(&left, memory(&format!("m{n}"), &content)).await;
+        held = held.max(cluster.node(full).stats().append_bytes_waiting);
+    }
+    // Over some of the leader's attempts to go on.
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        held = held.max(cluster.node(full).stats().append_bytes_waiting);
+    }
+    assert!(held <= HELD_BYTES_MAX as u64, "{held} bytes");
+    assert!(held > HELD_BYTES_MAX as u64 / 2, "the bound was not tried: {held} bytes");
+
+    disks[full as usize - 1].0.store(false, Ordering::SeqCst);
+    assert_eq!(count(cluster.node(full), ReadLevel::Linearizable).await, 120, "it catches up");
+    let (_, digests) = cluster.digests().await;
+    assert!(digests.iter().all(|digest| *digest == digests[0]));
+    let node = Arc::clone(cluster.node(full));
+    eventually("the room is given back", || node.stats().append_bytes_waiting == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_dropped_without_a_stop_gives_its_directory_back() {
+    let mut cluster = Cluster::running(1).await;
+    write(cluster.node(1), space()).await;
+    write(cluster.node(1), memory("m1", "tea")).await;
+    cluster.drop_node(1);
+    let deadline = in_time();
+    let node = loop {
+        match Node::start(cluster.config(1)).await {
+            Ok(node) => break node,
+            Err(StartError::Locked { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    ready(&node).await;
+    assert_eq!(count(&node, ReadLevel::Linearizable).await, 1);
 }

@@ -73,6 +73,11 @@ impl Cluster {
         self.peers.iter().map(|peer| peer.id).collect()
     }
 
+    /// The nodes that run.
+    pub(crate) fn running_ids(&self) -> Vec<u64> {
+        self.nodes.keys().copied().collect()
+    }
+
     pub(crate) fn config(&self, id: u64) -> NodeConfig {
         let peer = self.peers.iter().find(|peer| peer.id == id).unwrap();
         let mut engine = Options::new(self.data_dir(id));
@@ -95,6 +100,16 @@ impl Cluster {
         let node = tokio::time::timeout(PATIENCE, Node::start(self.config(id))).await.expect("the start hangs")?;
         self.nodes.insert(id, Arc::clone(&node));
         Ok(node)
+    }
+
+    /// Takes over a node that was started otherwise.
+    pub(crate) fn adopt(&mut self, node: Arc<Node>) {
+        self.nodes.insert(node.node_id(), node);
+    }
+
+    /// Forgets a running node without stopping it.
+    pub(crate) fn drop_node(&mut self, id: u64) {
+        self.nodes.remove(&id);
     }
 
     pub(crate) async fn start(&mut self, id: u64) -> Arc<Node> {
