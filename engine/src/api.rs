@@ -83,8 +83,13 @@ pub struct ApplyEntry {
 pub enum EntryBody {
     /// Nothing: a leader's first entry of its term.
     Blank,
-    /// A membership, in the raft layer's own encoding.
-    Membership(Bytes),
+    /// A membership.
+    Membership {
+        /// All of it, in the raft layer's own encoding.
+        encoded: Bytes,
+        /// Its nodes. One that a later membership lacks is retired: see [`AppliedState::retired_node_ids`].
+        node_ids: Vec<u64>,
+    },
     /// A mutation.
     Command(storage::Command),
 }
@@ -102,6 +107,8 @@ pub struct AppliedState {
     pub digest: [u8; 16],
     /// The replicated cluster version.
     pub cluster_version: u32,
+    /// The nodes that were members once and are no more, ascending.
+    pub retired_node_ids: Vec<u64>,
 }
 
 /// A consistent copy of the store in a directory of its own, which [`crate::Engine::open`] opens.

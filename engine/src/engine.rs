@@ -274,6 +274,7 @@ fn applied_state(record: &AppliedRecord) -> Result<AppliedState> {
         stamp_micros: record.stamp_micros,
         digest: digest_from_bytes(&record.digest)?.to_le_bytes(),
         cluster_version: record.cluster_version,
+        retired_node_ids: record.retired_node_ids.clone(),
     })
 }
 

@@ -72,7 +72,7 @@ fn a_checkpoint_holds_what_it_says_and_opens_as_an_engine() {
     let mut bed = filled();
     let membership = ApplyEntry {
         log_id: LogId { term: 1, node_id: 1, index: bed.log.len() as u64 + 1 },
-        body: EntryBody::Membership(Bytes::from_static(b"three nodes")),
+        body: EntryBody::Membership { encoded: Bytes::from_static(b"three nodes"), node_ids: vec![1, 2, 3] },
     };
     bed.engine.apply(std::slice::from_ref(&membership)).unwrap();
     bed.log.push(membership.clone());
@@ -86,6 +86,30 @@ fn a_checkpoint_holds_what_it_says_and_opens_as_an_engine() {
     assert_eq!(copy.applied(), checkpoint.applied);
     copy.apply(&bed.log).unwrap();
     assert_eq!(copy.applied(), bed.engine.applied());
+}
+
+#[test]
+fn nodes_that_were_members_once_are_remembered_as_retired() {
+    let mut bed = filled();
+    let mut change = |node_ids: &[u64]| {
+        let membership = ApplyEntry {
+            log_id: LogId { term: 1, node_id: 1, index: bed.log.len() as u64 + 1 },
+            body: EntryBody::Membership { encoded: Bytes::from_static(b"members"), node_ids: node_ids.to_vec() },
+        };
+        bed.engine.apply(std::slice::from_ref(&membership)).unwrap();
+        bed.log.push(membership);
+        bed.engine.applied().retired_node_ids
+    };
+    assert!(change(&[1, 2, 3]).is_empty());
+    assert!(change(&[3, 1, 2, 4]).is_empty());
+    assert_eq!(change(&[1, 3, 4]), [2]);
+    assert_eq!(change(&[3, 4, 5]), [1, 2]);
+    // However it may have come back, it was gone.
+    assert_eq!(change(&[1, 3, 4, 5]), [1, 2]);
+    let dir = bed.dir.path().join("checkpoint");
+    bed.engine.checkpoint(&dir).unwrap();
+    let copy = Engine::open(&Options { dir, ..bed.options.clone() }, Arc::clone(&bed.keyring)).unwrap();
+    assert_eq!(copy.applied().retired_node_ids, [1, 2]);
 }
 
 fn refusal(options: &Options, keyring: &Arc<Keyring>) -> (ErrorKind, String) {

@@ -29,6 +29,9 @@ pub struct NodeConfig {
     /// All members that the cluster is first made from, this node included. One peer: a cluster of one.
     /// Later starts take the members from the log; an address given here still overrides the one in the log.
     pub peers: Vec<Peer>,
+    /// Whether the node joins a cluster that is there already: it never makes one, `peers` names itself and members to ask,
+    /// and it waits until it has been added.
+    pub join: bool,
     /// The node's data directory; made if it does not exist.
     pub data_dir: PathBuf,
     /// The root key that all nodes share.

@@ -57,6 +57,16 @@ pub enum StartError {
         /// Who knows it.
         peer_id: u64,
     },
+    /// The node was removed from its cluster.
+    #[error(
+        "node {node_id} was removed from its cluster, as peer {peer_id} says: add a node under an id that was never used"
+    )]
+    Removed {
+        /// The node.
+        node_id: u64,
+        /// Who says so.
+        peer_id: u64,
+    },
     /// Peers belong to different clusters.
     #[error("{0}")]
     ForeignCluster(String),
@@ -166,10 +176,28 @@ pub enum MembershipError {
         /// Who leads, where known.
         leader_id: Option<u64>,
     },
+    /// There is no such member.
+    #[error("node {node_id} is no member")]
+    NotFound {
+        /// The node.
+        node_id: u64,
+    },
+    /// There is such a member, and it is another one.
+    #[error("{0}")]
+    AlreadyExists(String),
+    /// The node was removed, and its id is never used again.
+    #[error("node {node_id} was removed from the cluster: use an id that was never used")]
+    Retired {
+        /// The node.
+        node_id: u64,
+    },
+    /// The node has not caught up with the log.
+    #[error("{0}")]
+    NotCaughtUp(String),
     /// The change cannot be made now, or at all.
     #[error("{0}")]
     Refused(String),
-    /// No majority answered in time.
+    /// No majority answered in time; the change may still be made, and may be asked for again.
     #[error("{0}")]
     Unavailable(String),
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use cairn_proto::v1::{GetClusterStatusResponse, Member, MemberRole};
-use cairn_raft::{Node, NodeStatus};
+use cairn_raft::{Node, NodeStats, NodeStatus};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -31,6 +31,8 @@ pub(crate) struct Picture {
     pub(crate) alive: bool,
     /// Whether replication would serve calls.
     pub(crate) serving: bool,
+    /// What the node has done since it started.
+    pub(crate) stats: NodeStats,
 }
 
 impl Picture {
@@ -65,7 +67,7 @@ impl Picture {
             members,
         };
         let applied_index = applied_index.unwrap_or_default();
-        Self { status, applied_index, alive: node.is_alive(), serving: node.is_ready() }
+        Self { status, applied_index, alive: node.is_alive(), serving: node.is_ready(), stats: node.stats() }
     }
 
     /// This node among the members.
@@ -133,6 +135,7 @@ impl Monitor {
     /// Takes note of the node's state, and sets the gauges by it.
     pub(crate) fn observe(&self, picture: Picture) {
         self.set_gauges(&picture);
+        self.set_log_metrics(&picture.stats);
         *self.picture.lock() = Some(Arc::new(picture));
         let flag = |yes: bool| f64::from(u8::from(yes));
         self.metrics.set(definitions::READY, &[], flag(self.ready() == Answer::Yes));
@@ -170,6 +173,24 @@ impl Monitor {
         for (definition, value) in counts {
             self.metrics.set_count(definition, &[], value);
         }
+    }
+
+    fn set_log_metrics(&self, stats: &NodeStats) {
+        let totals = [
+            (definitions::WAL_ENTRIES, stats.log.entries),
+            (definitions::WAL_BYTES, stats.log.bytes),
+            (definitions::WAL_SYNCS, stats.log.syncs),
+            (definitions::WAL_SEGMENTS_REMOVED, stats.log.segments_removed),
+            (definitions::SNAPSHOT_SENT, stats.snapshot_bytes_sent),
+            (definitions::SNAPSHOT_RECEIVED, stats.snapshot_bytes_received),
+        ];
+        for (definition, total) in totals {
+            self.metrics.add_up_to(definition, &[], total);
+        }
+        let entries_per_sync = stats.log.entries as f64 / stats.log.syncs.max(1) as f64;
+        self.metrics.set(definitions::WAL_ENTRIES_PER_SYNC, &[], entries_per_sync);
+        self.metrics.set_count(definitions::WAL_STALLED, &[], u64::from(stats.log.stalled));
+        self.metrics.set_count(definitions::APPEND_WAITING, &[], stats.append_bytes_waiting);
     }
 
     /// A summary for people and scripts.
@@ -223,7 +244,7 @@ mod tests {
             members,
             ..Default::default()
         };
-        Picture { status, applied_index: 90, alive: true, serving: true }
+        Picture { status, applied_index: 90, alive: true, serving: true, stats: NodeStats::default() }
     }
 
     #[test]
@@ -233,8 +254,18 @@ mod tests {
         assert_eq!(monitor.ready(), Answer::No("starting"));
         monitor.observe(picture(1, 2));
         assert_eq!(monitor.ready(), Answer::Yes);
+        let mut stats = NodeStats::default();
+        (stats.log.entries, stats.log.syncs) = (30, 4);
+        monitor.observe(Picture { stats, ..picture(1, 2) });
         let text = monitor.metrics().render();
-        for line in ["cairn_ready 1", "cairn_raft_leader 0", "cairn_raft_members_reachable 2", "cairn_memories 5"] {
+        for line in [
+            "cairn_ready 1",
+            "cairn_raft_leader 0",
+            "cairn_raft_members_reachable 2",
+            "cairn_memories 5",
+            "cairn_wal_entries_total 30",
+            "cairn_wal_entries_per_sync 7.5",
+        ] {
             assert!(text.contains(line), "{line} is not in {text}");
         }
         for leader in [1, 2] {

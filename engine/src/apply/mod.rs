@@ -99,6 +99,17 @@ pub(crate) fn log_id(position: &storage::LogId) -> LogId {
     LogId { term: position.term, node_id: position.leader_node_id, index: position.index }
 }
 
+/// Notes who is a member from now on, and who is no more. An id that returns stays retired: what counts is that it was
+/// gone once.
+fn retire_nodes(state: &mut AppliedRecord, node_ids: &[u64]) {
+    let mut members = node_ids.to_vec();
+    members.sort_unstable();
+    let before = std::mem::replace(&mut state.member_node_ids, members);
+    state.retired_node_ids.extend(before.into_iter().filter(|id| !node_ids.contains(id)));
+    state.retired_node_ids.sort_unstable();
+    state.retired_node_ids.dedup();
+}
+
 fn done() -> Outcome {
     Outcome { result: Some(OutcomeResult::Done(Done {})), replayed: false }
 }
@@ -123,9 +134,10 @@ impl<'a> Applier<'a> {
         self.index = entry.log_id.index;
         let outcome = match &entry.body {
             EntryBody::Blank => done(),
-            EntryBody::Membership(membership) => {
-                self.state.membership = membership.clone();
+            EntryBody::Membership { encoded, node_ids } => {
+                self.state.membership = encoded.clone();
                 self.state.membership_position = Some(log_position(entry.log_id));
+                retire_nodes(&mut self.state, node_ids);
                 done()
             }
             EntryBody::Command(command) => self.apply_command(command)?,

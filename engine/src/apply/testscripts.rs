@@ -469,7 +469,7 @@ impl goldenscript::Runner for Script {
             "blank" => self.apply(EntryBody::Blank)?,
             "membership" => {
                 let membership = args.next_pos().ok_or("a membership is missing")?.as_bytes().to_vec();
-                self.apply(EntryBody::Membership(membership.into()))?
+                self.apply(EntryBody::Membership { encoded: membership.into(), node_ids: vec![1] })?
             }
             "again" => {
                 let entry = self.last.clone().ok_or("nothing was applied yet")?;

@@ -3,18 +3,20 @@
 //! The server runs before the node has a cluster, so that peers can ask whether it has one; until then it answers only
 //! `Hello` and, once it has keys, `FetchKeyring`.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cairn_proto::peer::peer_service_server::{PeerService, PeerServiceServer};
 use cairn_proto::peer::{
-    AppendRequest, AppendResponse, ClockRefused, FetchKeyringRequest, FetchKeyringResponse, HeartbeatRequest,
-    HeartbeatResponse, HelloRequest, HelloResponse, KnownNode, NotLeader, OfferSnapshotRequest, OfferSnapshotResponse,
-    Overloaded, PeerHeader, PreVoteRequest, PreVoteResponse, ProposeRequest, ProposeResponse, Proposed, ReadIndexPoint,
-    ReadIndexRequest, ReadIndexResponse, ReportStateRequest, ReportStateResponse, SendSnapshotRequest,
-    SendSnapshotResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse, propose_response,
-    read_index_response, send_snapshot_request,
+    AppendRequest, AppendResponse, ChangeMembersRequest, ChangeMembersResponse, ClockRefused, DrainRequest,
+    DrainResponse, FetchKeyringRequest, FetchKeyringResponse, HeartbeatRequest, HeartbeatResponse, HelloRequest,
+    HelloResponse, KnownNode, NotLeader, OfferSnapshotRequest, OfferSnapshotResponse, Overloaded, PeerHeader,
+    PreVoteRequest, PreVoteResponse, ProposeRequest, ProposeResponse, Proposed, ReadIndexPoint, ReadIndexRequest,
+    ReadIndexResponse, ReportStateRequest, ReportStateResponse, SendSnapshotRequest, SendSnapshotResponse,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse, propose_response, read_index_response,
+    send_snapshot_request,
 };
 use cairn_proto::storage;
 use futures::stream::BoxStream;
@@ -34,9 +36,12 @@ use super::messages::{
 };
 use super::{MESSAGE_BYTES_MAX, Membership};
 use crate::identity::{Identity, Sighting, incarnation_of};
-use crate::node::{Core, Refusal};
+use crate::node::{Core, Refusal, members, own_state_now};
 use crate::snapshot::ReceiveError;
 use crate::types::{GROUP, TypeConfig, vote_to_proto};
+
+/// How long a change of the members may take, whoever asks.
+const CHANGE_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// How long connections may take to wind down once the node stops.
 const WIND_DOWN: Duration = Duration::from_millis(500);
@@ -49,6 +54,8 @@ pub(crate) struct PeerServer {
     pub(crate) membership: Arc<OnceLock<Membership>>,
     /// Set once replication runs.
     pub(crate) core: Arc<OnceLock<Arc<Core>>>,
+    /// The nodes of the configuration, which may have the keys before there are members.
+    pub(crate) founders: Arc<BTreeSet<u64>>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -88,6 +95,30 @@ impl PeerServer {
         Ok(core)
     }
 
+    /// Whether a node was a member once and is none any more, as far as this node knows.
+    fn is_removed(&self, node_id: u64) -> bool {
+        self.core.get().is_some_and(|core| core.shared.is_retired(node_id))
+    }
+
+    /// Whether a node may have the keys: a member or, while the cluster is being made, one of those that make it.
+    fn admit(&self, node_id: u64) -> Result<(), Status> {
+        if self.is_removed(node_id) {
+            return Err(Status::permission_denied(removed(node_id)));
+        }
+        let membership =
+            self.core.get().map(|core| Arc::clone(&core.raft.metrics().borrow_watched().membership_config));
+        let member = match membership.filter(|membership| membership.nodes().next().is_some()) {
+            Some(membership) => membership.get_node(&node_id).is_some(),
+            None => self.founders.contains(&node_id),
+        };
+        if member {
+            return Ok(());
+        }
+        Err(Status::not_found(format!(
+            "node {node_id} is no member of the cluster yet: add it with `cairn node add {node_id}`"
+        )))
+    }
+
     async fn check(&self, header: Option<&PeerHeader>) -> Result<(), Status> {
         let header = header.ok_or_else(|| Status::invalid_argument("the field `header` is missing"))?;
         let own = self.membership.get().ok_or_else(|| Status::unavailable("this node has no cluster yet"))?;
@@ -103,6 +134,9 @@ impl PeerServer {
                 header.to_node_id,
                 self.identity.node_id()
             )));
+        }
+        if self.is_removed(header.from_node_id) {
+            return Err(Status::permission_denied(removed(header.from_node_id)));
         }
         self.sight(header.from_node_id, &header.from_incarnation).await
     }
@@ -125,6 +159,10 @@ impl PeerServer {
     }
 }
 
+fn removed(node_id: u64) -> String {
+    format!("node {node_id} was removed from the cluster")
+}
+
 fn id_in_use(node_id: u64) -> String {
     format!("node id {node_id} is known here with another data directory")
 }
@@ -145,6 +183,7 @@ impl PeerService for PeerServer {
             node_id: self.identity.node_id(),
             cluster_id: cluster_id.unwrap_or_default(),
             id_in_use: known_otherwise,
+            removed: self.is_removed(request.node_id),
         }))
     }
 
@@ -154,6 +193,7 @@ impl PeerService for PeerServer {
     ) -> Result<Response<FetchKeyringResponse>, Status> {
         let request = request.into_inner();
         let own = self.membership.get().ok_or_else(|| Status::unavailable("this node has no cluster yet"))?;
+        self.admit(request.node_id)?;
         if request.opened {
             self.sight(request.node_id, &request.incarnation).await?;
         } else if incarnation_of(&request.incarnation)
@@ -331,6 +371,27 @@ impl PeerService for PeerServer {
             core.states.hear(header.from_node_id, state);
         }
         Ok(Response::new(ReportStateResponse { state: core.states.own(), leader_id: core.leader_id().unwrap_or(0) }))
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<ChangeMembersRequest>,
+    ) -> Result<Response<ChangeMembersResponse>, Status> {
+        let request = request.into_inner();
+        let core = self.core(request.header.as_ref()).await?;
+        let change = request.change.ok_or_else(|| Status::invalid_argument("the field `change` is missing"))?;
+        // The caller gives up at its own deadline, and this call with it.
+        let until = Instant::now() + CHANGE_TIME_MAX;
+        Ok(Response::new(members::to_response(members::change_here(core, &members::from_proto(change), until).await)))
+    }
+
+    async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
+        let request = request.into_inner();
+        let core = self.core(request.header.as_ref()).await?;
+        let timeout = request.timeout.and_then(|timeout| Duration::try_from(timeout).ok()).unwrap_or_default();
+        let drained = members::drain_here(core, request.drain, timeout).await;
+        let refusal = drained.err().map(|error| error.to_string()).unwrap_or_default();
+        Ok(Response::new(DrainResponse { state: Some(own_state_now(core)), refusal }))
     }
 }
 

@@ -6,7 +6,8 @@
 //!   ask every peer: who are you, which cluster?  --one knows this id with another directory--> refuse
 //!        |                                        --they name different clusters-------------> refuse
 //!        |--a cluster--> fetch its keyring, open it, say so, store it
-//!        |--none, this is the lowest id, and every peer has answered--> make cluster id and keys
+//!        |     '--"not a member yet"--> ask again, until somebody has added this node
+//!        |--none, this is the lowest id, does not join, and every peer has answered--> make cluster id and keys
 //!        '--otherwise--> ask again
 //! ```
 //!
@@ -62,17 +63,26 @@ enum Step {
     Wait(String),
 }
 
+/// Whom the configuration names.
+#[derive(Clone, Copy)]
+pub(crate) struct Listed<'a> {
+    /// The peers, this node included.
+    pub(crate) peers: &'a [Peer],
+    /// Whether they belong to a cluster already.
+    pub(crate) join: bool,
+}
+
 /// Opens the keyring, or comes by one. Afterwards the identity names the cluster.
 pub(crate) async fn join(
     identity: &Arc<Identity>,
     peers: &Peers,
-    listed: &[Peer],
+    listed: Listed<'_>,
     keyring_path: &Path,
     root_key: &RootKey,
 ) -> Result<Keyring, StartError> {
     let keyring = if keyring_path.exists() {
         let keyring = Keyring::open(keyring_path, root_key).map_err(|error| key_error(&error))?;
-        refuse_strangers(identity, peers, listed, keyring.cluster_id()).await?;
+        refuse_strangers(identity, peers, listed.peers, keyring.cluster_id()).await?;
         keyring
     } else if identity.cluster_id().is_some() {
         return Err(StartError::Damaged {
@@ -116,15 +126,15 @@ async fn refuse_strangers(
 async fn obtain_keyring(
     identity: &Arc<Identity>,
     peers: &Peers,
-    listed: &[Peer],
+    listed: Listed<'_>,
     keyring_path: &Path,
     root_key: &RootKey,
 ) -> Result<Keyring, StartError> {
     let mut said_at: Option<Instant> = None;
-    let asked = Asked { identity, peers, listed, keyring_path, root_key };
-    loop {
-        let answers = ask_all(identity, peers, listed).await?;
-        let reason = match decide(&answers, identity.node_id(), listed)? {
+    let asked = Asked { identity, peers, listed: listed.peers, keyring_path, root_key };
+    for round in 0_usize.. {
+        let answers = ask_all(identity, peers, listed.peers).await?;
+        let reason = match decide(&answers, identity.node_id(), listed, round)? {
             Step::Create => {
                 let cluster_id = ClusterId::generate().map_err(|error| StartError::Key(error.to_string()))?;
                 tracing::info!(%cluster_id, "no peer has a cluster: this node makes one");
@@ -136,6 +146,8 @@ async fn obtain_keyring(
                 Err(status) if status.code() == tonic::Code::FailedPrecondition => {
                     return Err(StartError::IdInUse { node_id: identity.node_id(), peer_id });
                 }
+                // The peer says what is to be done.
+                Err(status) if status.code() == tonic::Code::NotFound => status.message().to_string(),
                 Err(status) => format!("node {peer_id} did not hand out the keyring: {}", status.message()),
             },
             Step::Wait(reason) => reason,
@@ -146,6 +158,7 @@ async fn obtain_keyring(
         }
         tokio::time::sleep(ASK_AGAIN).await;
     }
+    Err(StartError::Stopped)
 }
 
 async fn ask_all(identity: &Identity, peers: &Peers, listed: &[Peer]) -> Result<Answers, StartError> {
@@ -164,6 +177,9 @@ async fn ask_all(identity: &Identity, peers: &Peers, listed: &[Peer]) -> Result<
                 peer.peer_address, peer.id, answer.node_id
             )));
         }
+        if answer.removed {
+            return Err(StartError::Removed { node_id, peer_id: peer.id });
+        }
         if answer.id_in_use {
             return Err(StartError::IdInUse { node_id, peer_id: peer.id });
         }
@@ -175,8 +191,11 @@ async fn ask_all(identity: &Identity, peers: &Peers, listed: &[Peer]) -> Result<
     Ok(answers)
 }
 
-fn decide(answers: &Answers, node_id: u64, listed: &[Peer]) -> Result<Step, StartError> {
-    if let Some(&(peer_id, cluster_id)) = answers.members.first() {
+/// `round` counts the rounds of questions: members are asked for the keyring in turns, since one may not know yet that
+/// this node was added.
+fn decide(answers: &Answers, node_id: u64, listed: Listed<'_>, round: usize) -> Result<Step, StartError> {
+    let turn = round.checked_rem(answers.members.len()).unwrap_or(0);
+    if let Some(&(peer_id, cluster_id)) = answers.members.get(turn) {
         return match answers.members.iter().find(|(_, other)| *other != cluster_id) {
             None => Ok(Step::FetchFrom(peer_id, cluster_id)),
             Some((other_id, other)) => Err(StartError::ForeignCluster(format!(
@@ -184,7 +203,10 @@ fn decide(answers: &Answers, node_id: u64, listed: &[Peer]) -> Result<Step, Star
             ))),
         };
     }
-    let lowest = listed.iter().map(|peer| peer.id).min().unwrap_or(node_id);
+    if listed.join {
+        return Ok(Step::Wait("no listed peer belongs to a cluster, and this node joins one".to_string()));
+    }
+    let lowest = listed.peers.iter().map(|peer| peer.id).min().unwrap_or(node_id);
     if lowest != node_id {
         return Ok(Step::Wait(format!("node {lowest} makes the cluster, and has not done so yet")));
     }
@@ -309,31 +331,48 @@ mod tests {
         [3, 1, 2].map(peer).to_vec()
     }
 
+    fn decide_on(answers: &Answers, node_id: u64) -> Result<Step, StartError> {
+        decide(answers, node_id, Listed { peers: &peers(), join: false }, 0)
+    }
+
     #[test]
     fn only_the_lowest_id_makes_a_cluster_and_only_once_all_have_none() {
         let none = Answers { without: vec![2, 3], ..Answers::default() };
-        assert_eq!(decide(&none, 1, &peers()).unwrap(), Step::Create);
-        assert!(matches!(decide(&none, 2, &peers()).unwrap(), Step::Wait(_)));
+        assert_eq!(decide_on(&none, 1).unwrap(), Step::Create);
+        assert!(matches!(decide_on(&none, 2).unwrap(), Step::Wait(_)));
         let silent = Answers { without: vec![2], silent: vec![3], ..Answers::default() };
-        assert!(matches!(decide(&silent, 1, &peers()).unwrap(), Step::Wait(_)));
+        assert!(matches!(decide_on(&silent, 1).unwrap(), Step::Wait(_)));
     }
 
     #[test]
     fn whoever_finds_a_cluster_joins_it() {
         let found = Answers { members: vec![(3, CLUSTER)], without: vec![2], silent: vec![] };
-        assert_eq!(decide(&found, 1, &peers()).unwrap(), Step::FetchFrom(3, CLUSTER));
+        assert_eq!(decide_on(&found, 1).unwrap(), Step::FetchFrom(3, CLUSTER));
+    }
+
+    #[test]
+    fn a_node_that_joins_makes_no_cluster_and_asks_the_members_in_turns() {
+        let peers = peers();
+        let listed = Listed { peers: &peers, join: true };
+        let none = Answers { without: vec![2, 3], ..Answers::default() };
+        assert!(matches!(decide(&none, 1, listed, 0).unwrap(), Step::Wait(_)));
+        let found = Answers { members: vec![(2, CLUSTER), (3, CLUSTER)], ..Answers::default() };
+        for (round, peer_id) in [(0, 2), (1, 3), (2, 2)] {
+            assert_eq!(decide(&found, 1, listed, round).unwrap(), Step::FetchFrom(peer_id, CLUSTER));
+        }
     }
 
     #[test]
     fn two_clusters_are_refused() {
         let found = Answers { members: vec![(1, CLUSTER), (3, OTHER)], ..Answers::default() };
-        assert!(matches!(decide(&found, 2, &peers()), Err(StartError::ForeignCluster(_))));
+        assert!(matches!(decide_on(&found, 2), Err(StartError::ForeignCluster(_))));
     }
 
     #[test]
     fn a_single_node_makes_its_cluster_at_once() {
         let alone = vec![Peer { id: 7, peer_address: "h:1".to_string(), client_address: String::new() }];
-        assert_eq!(decide(&Answers::default(), 7, &alone).unwrap(), Step::Create);
+        let listed = Listed { peers: &alone, join: false };
+        assert_eq!(decide(&Answers::default(), 7, listed, 0).unwrap(), Step::Create);
     }
 
     /// Every state that a crash can leave behind between the first file and the last leads to the same cluster.
@@ -359,7 +398,8 @@ mod tests {
             }
             let identity = Arc::new(Identity::open(dir.path(), 1).unwrap());
             let peers = Peers::new(Arc::clone(&identity), &listed, Timing::default());
-            let keyring = join(&identity, &peers, &listed, &path, &root_key).await.unwrap();
+            let named = Listed { peers: &listed, join: false };
+            let keyring = join(&identity, &peers, named, &path, &root_key).await.unwrap();
             assert_eq!(identity.cluster_id(), Some(keyring.cluster_id()), "{crash_after}");
             assert!(identity.is_founder(), "{crash_after}");
             assert!(made.is_none_or(|made| made == keyring.cluster_id()), "{crash_after}");
@@ -374,10 +414,10 @@ mod tests {
         let identity = Arc::new(Identity::open(dir.path(), 1).unwrap());
         identity.join(CLUSTER).unwrap();
         let peers = Peers::new(Arc::clone(&identity), &[], Timing::default());
-        let missing = join(&identity, &peers, &[], &path, &root_key).await.unwrap_err();
+        let missing = join(&identity, &peers, Listed { peers: &[], join: false }, &path, &root_key).await.unwrap_err();
         assert!(matches!(missing, StartError::Damaged { .. }), "{missing}");
         Keyring::create(&path, &root_key, OTHER).unwrap();
-        let refused = join(&identity, &peers, &[], &path, &root_key).await.unwrap_err();
+        let refused = join(&identity, &peers, Listed { peers: &[], join: false }, &path, &root_key).await.unwrap_err();
         assert!(matches!(refused, StartError::Key(_)), "{refused}");
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Core {
     pub(crate) timing: Timing,
     pub(crate) limits: Limits,
     pub(crate) draining: AtomicBool,
+    /// Held while this node, as the leader, changes the members.
+    pub(crate) changing: tokio::sync::Mutex<()>,
     pub(crate) started_at: Instant,
     pub(crate) stop: CancellationToken,
     /// The log holds on to it as well, so that the directory is free only when nobody writes to it any more.

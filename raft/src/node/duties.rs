@@ -1,5 +1,5 @@
-//! What only the leader does, on its own account: the default tenant, the cluster version, expiry; and
-//! to give up leadership when its clock is wrong.
+//! What only the leader does, on its own account: the default tenant, the cluster version, expiry, the second half of a
+//! change of voters whose leader fell; and to give up leadership when its clock is wrong.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use cairn_proto::storage::{Command, Outcome, SetClusterVersion, command, outcome
 use openraft::async_runtime::watch::WatchReceiver;
 
 use super::core::Core;
+use super::members::finish_joint;
 use super::propose::propose;
 use super::transfer::transfer_leadership;
 use crate::clock::ClockFault;
@@ -82,6 +83,7 @@ async fn look(core: &Arc<Core>) -> Result<(), String> {
         // Where an earlier leader has done it already, the outcome says so and nothing changes.
         carry_out(core, command).await?;
     }
+    finish_joint(core).await?;
     raise_cluster_version(core).await?;
     expire(core).await
 }

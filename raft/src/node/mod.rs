@@ -8,6 +8,7 @@
 //! | `core.rs` | the parts of a running node |
 //! | `propose.rs` | commands: stamping, forwarding, bounds |
 //! | `read.rs` | read points |
+//! | `members.rs` | changes of the members |
 //! | `status.rs` | the state of this node and of its peers |
 //! | `transfer.rs` | leadership to another node |
 //! | `duties.rs` | what the leader does on its own account |
@@ -16,6 +17,7 @@ mod bootstrap;
 mod core;
 mod deadline;
 mod duties;
+pub(crate) mod members;
 mod propose;
 mod read;
 mod start;
@@ -28,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use cairn_engine::ReadPoint;
 use cairn_engine::keyring::Keyring;
-use cairn_proto::storage;
+use cairn_proto::{storage, v1};
 use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
@@ -38,9 +40,10 @@ pub(crate) use self::core::Core;
 pub use propose::Applied;
 pub(crate) use propose::Refusal;
 pub use read::ReadLevel;
+pub(crate) use status::own_state_now;
 pub use status::{NodeStats, NodeStatus};
 
-use crate::config::{Environment, NodeConfig};
+use crate::config::{Environment, NodeConfig, Peer};
 use crate::error::{MembershipError, ProposeError, ReadError, StartError};
 use crate::state_machine::Generation;
 
@@ -154,7 +157,10 @@ impl Node {
         let metrics = metrics.borrow_watched();
         let applied = metrics.last_applied.map_or(0, |log_id| log_id.index);
         let lag = metrics.last_log_index.unwrap_or(0).saturating_sub(applied);
-        metrics.current_leader.is_some() && lag <= READY_LAG_MAX
+        let Some(leader_id) = metrics.current_leader else { return false };
+        // A node that has just joined has applied all that it has, and is far behind all the same.
+        let leaders = self.core.states.applied_index_of(leader_id).unwrap_or(0);
+        lag.max(leaders.saturating_sub(applied)) <= READY_LAG_MAX
     }
 
     /// Whether the node's replication core runs: for liveness, which must not depend on a majority.
@@ -185,22 +191,65 @@ impl Node {
     ///
     /// When leadership could not be handed over within `timeout`; the mark stays.
     pub async fn drain(&self, drain: bool, timeout: Duration) -> Result<(), MembershipError> {
-        self.core.draining.store(drain, Ordering::Release);
-        let alone = self.core.raft.metrics().borrow_watched().membership_config.voter_ids().count() == 1;
-        if drain && !alone && self.core.leader_id() == Some(self.node_id()) {
-            self.transfer_leadership(None, timeout).await?;
-        }
-        Ok(())
+        members::drain_here(&self.core, drain, timeout).await
+    }
+
+    /// As [`drain`](Self::drain), for any member; returns its state.
+    ///
+    /// # Errors
+    ///
+    /// [`MembershipError::NotFound`] for a node that is no member; [`MembershipError::Unavailable`] when it does not
+    /// answer, or could not hand over leadership.
+    pub async fn drain_node(
+        &self,
+        node_id: u64,
+        drain: bool,
+        deadline: Instant,
+    ) -> Result<v1::NodeState, MembershipError> {
+        members::drain(&self.core, node_id, drain, deadline).await
+    }
+
+    /// Makes a node a learner: it follows the log, serves reads and has no vote. On any node; so are the following.
+    ///
+    /// # Errors
+    ///
+    /// [`MembershipError::AlreadyExists`] for an id or an address of another member, [`MembershipError::Retired`] for an id
+    /// that was used before, [`MembershipError::Unavailable`] when no leader with a majority was found before `deadline`.
+    pub async fn add_member(&self, peer: Peer, deadline: Instant) -> Result<v1::Member, MembershipError> {
+        let node_id = peer.id;
+        let changed = members::change(&self.core, &members::Change::Add(peer), deadline).await?;
+        member_of(changed.members, node_id)
+    }
+
+    /// Gives a learner a vote.
+    ///
+    /// # Errors
+    ///
+    /// [`MembershipError::NotFound`], [`MembershipError::NotCaughtUp`], [`MembershipError::Unavailable`].
+    pub async fn promote_member(&self, node_id: u64, deadline: Instant) -> Result<v1::Member, MembershipError> {
+        let changed = members::change(&self.core, &members::Change::Promote(node_id), deadline).await?;
+        member_of(changed.members, node_id)
+    }
+
+    /// Removes a member for good, whether it runs or not, and returns those that remain.
+    ///
+    /// # Errors
+    ///
+    /// [`MembershipError::NotFound`]; [`MembershipError::Refused`] for the last voter, and where too few of the others can
+    /// be reached; [`MembershipError::Unavailable`].
+    pub async fn remove_member(&self, node_id: u64, deadline: Instant) -> Result<Vec<v1::Member>, MembershipError> {
+        let changed = members::change(&self.core, &members::Change::Remove(node_id), deadline).await?;
+        Ok(changed.members)
     }
 
     /// Hands leadership to `target`, or to the voter that is furthest; returns the leader afterwards.
     ///
     /// # Errors
     ///
-    /// [`MembershipError::NotLeader`] on a follower, [`MembershipError::Refused`] when the target is no voter or has not
-    /// caught up, [`MembershipError::Unavailable`] when it did not take over within `timeout`.
-    pub async fn transfer_leadership(&self, target: Option<u64>, timeout: Duration) -> Result<u64, MembershipError> {
-        transfer::transfer_leadership(&self.core, target, timeout).await
+    /// [`MembershipError::Refused`] when the target is no voter or has not caught up, [`MembershipError::Unavailable`]
+    /// when it did not take over before `deadline`.
+    pub async fn transfer_leadership(&self, target: Option<u64>, deadline: Instant) -> Result<u64, MembershipError> {
+        Ok(members::change(&self.core, &members::Change::Lead(target), deadline).await?.leader_id)
     }
 
     /// Stops the node in order: a leader hands over first, so that the others need not wait for its silence; then as
@@ -258,6 +307,10 @@ impl Node {
             Err(error) => tracing::warn!(%error, "replication did not end cleanly"),
         }
     }
+}
+
+fn member_of(members: Vec<v1::Member>, node_id: u64) -> Result<v1::Member, MembershipError> {
+    members.into_iter().find(|member| member.node_id == node_id).ok_or(MembershipError::NotFound { node_id })
 }
 
 impl Drop for Node {

@@ -3,7 +3,7 @@
 //! The order matters: the lock before anything is read, the identity before a peer is spoken to, the peer server before the
 //! cluster exists, the keyring before the log and the store that it opens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -103,8 +103,10 @@ async fn start_in(
     stop: CancellationToken,
 ) -> Result<Arc<Core>, StartError> {
     let peers = Arc::new(Peers::new(Arc::clone(&identity), &config.peers, config.timing.clone()));
-    let server = start_server(tasks, Arc::clone(&identity), config.listener, stop.clone())?;
-    let keyring = bootstrap::join(&identity, &peers, &config.peers, &layout.keyring, &config.root_key).await?;
+    let founders = config.peers.iter().map(|peer| peer.id).collect();
+    let server = start_server(tasks, Arc::clone(&identity), founders, config.listener, stop.clone())?;
+    let listed = bootstrap::Listed { peers: &config.peers, join: config.join };
+    let keyring = bootstrap::join(&identity, &peers, listed, &layout.keyring, &config.root_key).await?;
     let keyring = Arc::new(keyring);
     let membership = Membership { cluster_id: keyring.cluster_id(), keyring: Arc::clone(&keyring) };
     let _ = server.membership.set(membership);
@@ -138,6 +140,9 @@ fn check(config: &NodeConfig) -> Result<(), StartError> {
     if !ids.contains_key(&config.node_id) {
         return fault(format!("node {} is not in the list of peers: add it", config.node_id));
     }
+    if config.join && ids.len() < 2 {
+        return fault("a node that joins a cluster needs a member to ask: add one to the list of peers".to_string());
+    }
     let entry_bytes_limit = MESSAGE_BYTES_MAX - MESSAGE_OVERHEAD_BYTES;
     if config.limits.log.entry_bytes_max > entry_bytes_limit {
         return fault(format!(
@@ -151,12 +156,19 @@ fn check(config: &NodeConfig) -> Result<(), StartError> {
 fn start_server(
     tasks: &mut JoinSet<()>,
     identity: Arc<Identity>,
+    founders: BTreeSet<u64>,
     listener: std::net::TcpListener,
     stop: CancellationToken,
 ) -> Result<PeerServer, StartError> {
     let listening = listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener));
     let listener = listening.map_err(|error| StartError::Config(format!("the peer port cannot be used: {error}")))?;
-    let server = PeerServer { identity, membership: Arc::new(OnceLock::new()), core: Arc::new(OnceLock::new()), stop };
+    let server = PeerServer {
+        identity,
+        membership: Arc::new(OnceLock::new()),
+        core: Arc::new(OnceLock::new()),
+        founders: Arc::new(founders),
+        stop,
+    };
     tasks.spawn(serve(server.clone(), listener));
     Ok(server)
 }
@@ -235,6 +247,7 @@ async fn start_core(
         timing: timing.clone(),
         limits: limits.clone(),
         draining: AtomicBool::new(false),
+        changing: tokio::sync::Mutex::default(),
         started_at: Instant::now(),
         stop,
         _lock: lock,

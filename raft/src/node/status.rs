@@ -26,7 +26,7 @@ const ROUNDS_FIRST_MAX: u64 = 100;
 /// How long a peer may take to answer.
 const REPORT_TIMEOUT: Duration = Duration::from_millis(800);
 /// A peer that was heard of within this time is called reachable.
-const REACHABLE: Duration = Duration::from_millis(2500);
+pub(super) const REACHABLE: Duration = Duration::from_millis(2500);
 /// The directory is measured at every so many reports.
 const MEASURE_EVERY: u64 = 10;
 
@@ -98,6 +98,21 @@ impl States {
     /// Notes a peer's report.
     pub(crate) fn hear(&self, node_id: u64, state: v1::NodeState) {
         self.heard.lock().insert(node_id, Heard { state, at: Instant::now() });
+    }
+
+    /// Whether a peer was heard of within `time`.
+    pub(crate) fn is_reachable(&self, node_id: u64, time: Duration) -> bool {
+        self.heard.lock().get(&node_id).is_some_and(|heard| heard.at.elapsed() < time)
+    }
+
+    /// Whether a peer said last that it is being drained.
+    pub(crate) fn is_draining(&self, node_id: u64) -> bool {
+        self.heard.lock().get(&node_id).is_some_and(|heard| heard.state.draining)
+    }
+
+    /// What a peer said last that it had applied.
+    pub(crate) fn applied_index_of(&self, node_id: u64) -> Option<u64> {
+        self.heard.lock().get(&node_id).map(|heard| heard.state.applied_index)
     }
 
     /// A peer's clock by its last report and this node's steady clock, in microseconds since 1970.
@@ -216,9 +231,20 @@ async fn exchange(core: Arc<Core>, peer_id: u64, state: v1::NodeState) {
     let request = ReportStateRequest { header: Some(core.peers.header(peer_id)), state: Some(state) };
     // A peer that does not answer simply is not heard of.
     let answer = within(REPORT_TIMEOUT, client.report_state(with_deadline(request, REPORT_TIMEOUT))).await;
+    if answer.as_ref().is_err_and(|status| status.code() == tonic::Code::PermissionDenied) {
+        // Its own log may never tell it: nobody replicates to it any more.
+        core.shared.stop_because(&format!("it was removed from the cluster, as node {peer_id} says"));
+    }
     if let Some(state) = answer.ok().and_then(|answer| answer.state) {
         core.states.hear(peer_id, state);
     }
+}
+
+/// This node's last report, with what changes at a call.
+pub(crate) fn own_state_now(core: &Core) -> v1::NodeState {
+    let mut state = core.states.own().unwrap_or_default();
+    state.draining = core.draining.load(Ordering::Acquire);
+    state
 }
 
 async fn own_state(core: &Arc<Core>, disk_used_bytes: u64) -> Option<v1::NodeState> {

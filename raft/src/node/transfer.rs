@@ -9,7 +9,7 @@ use super::core::Core;
 use crate::error::MembershipError;
 use crate::types::TypeConfig;
 
-/// See [`super::Node::transfer_leadership`].
+/// Hands leadership of this node to `target`, or to the voter that is furthest.
 pub(super) async fn transfer_leadership(
     core: &Core,
     target: Option<u64>,
@@ -25,7 +25,8 @@ pub(super) async fn transfer_leadership(
         let matched = metrics.replication.clone().unwrap_or_default();
         let matched = |id: u64| matched.get(&id).and_then(|log_id| log_id.as_ref().map(|log_id| log_id.index));
         let voters = metrics.membership_config.voter_ids().filter(|&id| id != own_id);
-        let target = target.or_else(|| voters.max_by_key(|&id| matched(id)));
+        // One that is being drained only where there is no other.
+        let target = target.or_else(|| voters.max_by_key(|&id| (!core.states.is_draining(id), matched(id))));
         let target = target.ok_or_else(|| MembershipError::Refused("there is no other voter".to_string()))?;
         if target == own_id {
             return Ok(own_id);

@@ -68,7 +68,10 @@ fn apply(generations: &Generations, entries: &[Entry]) -> Applied {
 fn to_apply_entry(entry: &Entry) -> Result<ApplyEntry, String> {
     let body = match &entry.payload {
         EntryPayload::Blank => EntryBody::Blank,
-        EntryPayload::Membership(membership) => EntryBody::Membership(encode_membership(membership)),
+        EntryPayload::Membership(membership) => EntryBody::Membership {
+            encoded: encode_membership(membership),
+            node_ids: membership.nodes().map(|(&id, _)| id).collect(),
+        },
         EntryPayload::Normal(command) => {
             let command = command.decode().map_err(|error| format!("entry {} is no command: {error}", entry.log_id))?;
             EntryBody::Command(command)

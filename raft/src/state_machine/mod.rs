@@ -26,6 +26,7 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::type_config::alias::SnapshotOf;
+use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
     stamp_micros: AtomicI64,
     bytes_since_snapshot: AtomicU64,
     fatal: watch::Sender<Option<String>>,
+    retired: RwLock<Vec<u64>>,
 }
 
 impl Shared {
@@ -65,6 +67,7 @@ impl Shared {
             stamp_micros: AtomicI64::new(applied.stamp_micros),
             bytes_since_snapshot: AtomicU64::new(0),
             fatal: watch::Sender::new(None),
+            retired: RwLock::new(applied.retired_node_ids),
         }
     }
 
@@ -81,6 +84,11 @@ impl Shared {
     /// Bytes of commands that were applied since the last snapshot.
     pub(crate) fn bytes_since_snapshot(&self) -> u64 {
         self.bytes_since_snapshot.load(Ordering::Relaxed)
+    }
+
+    /// Whether a node was a member once and is none any more.
+    pub(crate) fn is_retired(&self, node_id: u64) -> bool {
+        self.retired.read().binary_search(&node_id).is_ok()
     }
 
     /// Why the node must stop; `None` while it need not.
@@ -104,6 +112,9 @@ impl Shared {
     fn publish(&self) {
         let applied = self.generations.current().applied();
         self.stamp_micros.fetch_max(applied.stamp_micros, Ordering::AcqRel);
+        if *self.retired.read() != applied.retired_node_ids {
+            *self.retired.write() = applied.retired_node_ids;
+        }
         self.progress.send_replace(applied.log_id.map(|log_id| log_id.index));
     }
 

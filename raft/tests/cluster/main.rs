@@ -6,6 +6,7 @@ mod bootstrap;
 mod environment;
 mod expiry;
 mod faults;
+mod members;
 mod peers;
 mod replication;
 mod snapshots;

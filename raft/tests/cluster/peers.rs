@@ -7,7 +7,7 @@ use cairn_proto::peer::{FetchKeyringRequest, HelloRequest, PeerHeader, ReadIndex
 use cairn_raft::ReadLevel;
 use tonic::Code;
 
-use crate::support::{Cluster, count, memory, space, write};
+use crate::support::{Cluster, absent, count, in_time, memory, space, write};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_is_not_meant_for_a_node_is_refused() {
@@ -50,6 +50,9 @@ async fn a_keyring_is_handed_to_one_directory_per_id() {
         incarnation: vec![incarnation; 16].into(),
         opened,
     };
+    let refused = client.fetch_keyring(fetch(3, false)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound, "keys are for members: {refused}");
+    cluster.node(1).add_member(absent(2), in_time()).await.unwrap();
     let first = client.fetch_keyring(fetch(3, false)).await.unwrap().into_inner();
     assert!(first.known_nodes.iter().any(|node| node.node_id == 1));
     assert!(first.known_nodes.iter().all(|node| node.node_id != 2), "a caller that opened nothing is not remembered");

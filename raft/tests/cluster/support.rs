@@ -1,6 +1,6 @@
 //! Clusters in this process: real engines, real logs, real sockets on loopback.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +11,9 @@ use cairn_engine::keyring::RootKey;
 use cairn_engine::{Options, Principal, WriteRequest, WriteResponse};
 use cairn_proto::v1;
 use cairn_raft::wal::WalOptions;
-use cairn_raft::{Applied, Limits, Node, NodeConfig, Peer, ProposeError, ReadLevel, StartError, Timing};
+use cairn_raft::{
+    Applied, Limits, MembershipError, Node, NodeConfig, Peer, ProposeError, ReadLevel, StartError, Timing,
+};
 use tempfile::TempDir;
 
 /// Long enough for any step on a loaded machine; a test that gets there has failed.
@@ -32,6 +34,8 @@ pub(crate) fn alice() -> Principal {
 pub(crate) struct Cluster {
     dir: TempDir,
     peers: Vec<Peer>,
+    /// The nodes that join later, with what they are told.
+    joining: BTreeSet<u64>,
     pub(crate) root_key: RootKey,
     pub(crate) limits: Limits,
     nodes: BTreeMap<u64, Arc<Node>>,
@@ -47,6 +51,7 @@ impl Cluster {
         Self {
             dir: tempfile::tempdir().unwrap(),
             peers: (1..=size).map(peer).collect(),
+            joining: BTreeSet::new(),
             root_key: RootKey::from_bytes(&[7; 32]),
             limits: Limits { log: WalOptions { segment_bytes: 1 << 20, ..WalOptions::default() }, ..Limits::default() },
             nodes: BTreeMap::new(),
@@ -85,13 +90,47 @@ impl Cluster {
         engine.write_buffer_bytes = 4 << 20;
         NodeConfig {
             node_id: id,
-            peers: self.peers.clone(),
+            peers: self.listed(id),
             data_dir: self.data_dir(id),
             root_key: self.root_key.clone(),
+            join: self.joining.contains(&id),
             listener: bind(&peer.peer_address),
             engine,
             timing: Timing::default(),
             limits: self.limits.clone(),
+        }
+    }
+
+    /// Whom the configuration of a node names: the first members, and itself.
+    fn listed(&self, id: u64) -> Vec<Peer> {
+        self.peers.iter().filter(|peer| peer.id == id || !self.joining.contains(&peer.id)).cloned().collect()
+    }
+
+    /// Prepares a node that joins later: not started, and not added.
+    pub(crate) fn newcomer(&mut self, id: u64) -> Peer {
+        let peer = absent(id);
+        self.joining.insert(id);
+        self.peers.push(peer.clone());
+        peer
+    }
+
+    /// Adds a new node through `through`, starts it, and gives it a vote.
+    pub(crate) async fn grow(&mut self, id: u64, through: u64) {
+        let peer = self.newcomer(id);
+        self.node(through).add_member(peer, in_time()).await.unwrap();
+        self.start(id).await;
+        self.promote(id, through).await;
+    }
+
+    /// Gives a learner a vote as soon as it has caught up.
+    pub(crate) async fn promote(&self, id: u64, through: u64) {
+        let deadline = in_time();
+        loop {
+            match self.node(through).promote_member(id, deadline).await {
+                Ok(_) => return,
+                Err(MembershipError::NotCaughtUp(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Err(error) => panic!("{error}"),
+            }
         }
     }
 
@@ -196,6 +235,12 @@ impl Cluster {
         .await;
         found
     }
+}
+
+/// A member that is not there.
+pub(crate) fn absent(id: u64) -> Peer {
+    let address = format!("127.0.0.1:{}", free_port());
+    Peer { id, peer_address: address, client_address: format!("client-{id}:7480") }
 }
 
 /// Polls until `condition` holds.

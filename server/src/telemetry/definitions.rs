@@ -75,6 +75,24 @@ definitions! {
         "The first index in the log.";
     WAL_LAST_INDEX = "cairn_wal_last_index" Gauge []
         "The last index in the log.";
+    WAL_ENTRIES = "cairn_wal_entries_total" Counter []
+        "Entries written to the log.";
+    WAL_BYTES = "cairn_wal_written_bytes_total" Counter []
+        "Bytes written to the log, frames of all kinds.";
+    WAL_SYNCS = "cairn_wal_syncs_total" Counter []
+        "Calls of fdatasync; entries by syncs is how well writers share them.";
+    WAL_ENTRIES_PER_SYNC = "cairn_wal_entries_per_sync" Gauge []
+        "Entries by syncs since the start.";
+    WAL_SEGMENTS_REMOVED = "cairn_wal_segments_removed_total" Counter []
+        "Segments removed because all of their entries were purged.";
+    WAL_STALLED = "cairn_wal_stalled" Gauge []
+        "1 while the log waits for space on its disk.";
+    APPEND_WAITING = "cairn_raft_append_waiting_bytes" Gauge []
+        "Bytes of entries that came from the leader and are not in the log yet.";
+    SNAPSHOT_SENT = "cairn_snapshot_sent_bytes_total" Counter []
+        "Bytes of snapshots sent to other members.";
+    SNAPSHOT_RECEIVED = "cairn_snapshot_received_bytes_total" Counter []
+        "Bytes of snapshots received from other members.";
     DISK_USED = "cairn_disk_used_bytes" Gauge []
         "Bytes in the data directory.";
     DISK_FREE = "cairn_disk_free_bytes" Gauge []

@@ -105,6 +105,12 @@ impl Metrics {
         self.recorder.register_counter(&key(definition, labels), &METADATA).increment(amount);
     }
 
+    /// Brings a counter up to what something else has counted since the start.
+    pub(crate) fn add_up_to(&self, definition: Definition, labels: &[&'static str], total: u64) {
+        debug_assert_eq!(definition.kind, Kind::Counter);
+        self.recorder.register_counter(&key(definition, labels), &METADATA).absolute(total);
+    }
+
     /// Sets a gauge.
     // A gauge is a double; indexes stay below 2^53 for centuries.
     pub(crate) fn set_count(&self, definition: Definition, labels: &[&'static str], value: u64) {

@@ -1,0 +1,253 @@
+//! Changes of the members, with and without mishaps.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use cairn_proto::v1::MemberRole;
+use cairn_raft::{MembershipError, Node, ReadLevel, StartError};
+use tokio::task::JoinSet;
+
+use crate::support::{
+    Cluster, PATIENCE, absent, count, eventually, in_time, memory, missing, ready, space, try_write, write,
+};
+
+/// Writers that go on through a node until they are told to stop.
+struct Load {
+    stop: Arc<AtomicBool>,
+    written: Arc<AtomicUsize>,
+    writers: JoinSet<Vec<String>>,
+}
+
+impl Load {
+    fn begin(name: &'static str, nodes: &[Arc<Node>]) -> Self {
+        let mut load = Self { stop: Arc::default(), written: Arc::default(), writers: JoinSet::new() };
+        for (number, node) in nodes.iter().enumerate() {
+            let (stop, written, node) = (Arc::clone(&load.stop), Arc::clone(&load.written), Arc::clone(node));
+            load.writers.spawn(async move {
+                let mut acknowledged = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let id = format!("{name}-{number}-{}", acknowledged.len());
+                    // Its retries are those of the node: no call may fail.
+                    try_write(&node, memory(&id, "tea"), in_time()).await.unwrap();
+                    written.fetch_add(1, Ordering::Relaxed);
+                    acknowledged.push(id);
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                acknowledged
+            });
+        }
+        load
+    }
+
+    async fn some_more(&self) {
+        let before = self.written.load(Ordering::Relaxed);
+        eventually("writes go on", || self.written.load(Ordering::Relaxed) >= before + 10).await;
+    }
+
+    async fn end(mut self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut acknowledged = Vec::new();
+        while let Some(written) = self.writers.join_next().await {
+            acknowledged.extend(written.unwrap());
+        }
+        acknowledged
+    }
+}
+
+fn voters(node: &Node) -> Vec<u64> {
+    let is_voter = |role: MemberRole| matches!(role, MemberRole::Leader | MemberRole::Voter);
+    node.status().members.iter().filter(|member| is_voter(member.role())).map(|member| member.node_id).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_grows_to_five_and_shrinks_to_three_under_load() {
+    let mut cluster = Cluster::running(1).await;
+    write(cluster.node(1), space()).await;
+    let first = Arc::clone(cluster.node(1));
+    let load = Load::begin("first", &[Arc::clone(&first), first]);
+    for id in 2..=5 {
+        // Through any node: followers forward.
+        cluster.grow(id, id - 1).await;
+        ready(cluster.node(id)).await;
+        load.some_more().await;
+    }
+    assert_eq!(voters(cluster.node(1)), [1, 2, 3, 4, 5]);
+    let through = Load::begin("later", &[Arc::clone(cluster.node(4)), Arc::clone(cluster.node(5))]);
+    through.some_more().await;
+    // Whoever leads, hands over before it goes; node 1 has served the load.
+    cluster.node(5).transfer_leadership(Some(2), in_time()).await.unwrap();
+    let acknowledged = load.end().await;
+    for id in [2, 1] {
+        let remaining = cluster.node(5).remove_member(id, in_time()).await.unwrap();
+        assert!(remaining.iter().all(|member| member.node_id != id));
+        through.some_more().await;
+    }
+    assert_eq!(voters(cluster.node(4)), [3, 4, 5]);
+    let later = through.end().await;
+    for id in [1, 2] {
+        let reason = tokio::time::timeout(PATIENCE, cluster.node(id).failed()).await.unwrap();
+        assert!(reason.contains("removed from the cluster"), "{reason}");
+        cluster.stop(id).await;
+    }
+    for node in cluster.nodes() {
+        assert_eq!(missing(node, &acknowledged[..acknowledged.len().min(500)]).await, Vec::<String>::new());
+        assert_eq!(count(node, ReadLevel::Linearizable).await as usize, acknowledged.len() + later.len());
+    }
+    let (_, digests) = cluster.digests().await;
+    assert!(digests.iter().all(|digest| *digest == digests[0]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_node_is_replaced_under_a_new_id() {
+    let mut cluster = Cluster::running(3).await;
+    write(cluster.node(1), space()).await;
+    let dead = cluster.leader().await;
+    cluster.stop(dead).await;
+    let left = cluster.leader().await;
+    write(cluster.node(left), memory("m1", "tea")).await;
+    let through = cluster.follower().await;
+    cluster.node(through).remove_member(dead, in_time()).await.unwrap();
+    // Asked again, it is as it was to be.
+    cluster.node(through).remove_member(dead, in_time()).await.unwrap();
+    cluster.grow(4, through).await;
+    ready(cluster.node(4)).await;
+    assert_eq!(count(cluster.node(4), ReadLevel::Linearizable).await, 1);
+
+    // The dead node returns with its old disk, which does not know that it was removed.
+    let refused = cluster.try_start(dead).await.err().unwrap();
+    assert!(matches!(refused, StartError::Removed { node_id, .. } if node_id == dead), "{refused}");
+    // Nor with an empty one.
+    std::fs::remove_dir_all(cluster.data_dir(dead)).unwrap();
+    let refused = cluster.try_start(dead).await.err().unwrap();
+    assert!(matches!(refused, StartError::Removed { .. }), "{refused}");
+    let again = cluster.node(through).add_member(absent(dead), in_time()).await.unwrap_err();
+    assert!(matches!(again, MembershipError::Retired { node_id } if node_id == dead), "{again}");
+    let (_, digests) = cluster.digests().await;
+    assert!(digests.iter().all(|digest| *digest == digests[0]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_node_that_finds_its_peers_later_stops_itself() {
+    let mut cluster = Cluster::running(3).await;
+    write(cluster.node(1), space()).await;
+    let gone = cluster.follower().await;
+    cluster.node(1).remove_member(gone, in_time()).await.unwrap();
+    let reason = tokio::time::timeout(PATIENCE, cluster.node(gone).failed()).await.unwrap();
+    assert!(reason.contains("removed from the cluster"), "{reason}");
+    assert!(!cluster.node(gone).is_alive());
+    // What it knew of the cluster has not been disturbed by it.
+    cluster.stop(gone).await;
+    let left = cluster.leader().await;
+    write(cluster.node(left), memory("m1", "tea")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_replica_serves_reads_and_has_no_vote() {
+    let mut cluster = Cluster::running(1).await;
+    write(cluster.node(1), space()).await;
+    let peer = cluster.newcomer(2);
+    // It waits until somebody has added it.
+    let early = tokio::time::timeout(Duration::from_millis(500), Node::start(cluster.config(2))).await;
+    assert!(early.is_err(), "it is no member yet");
+    let added = cluster.node(1).add_member(peer.clone(), in_time()).await.unwrap();
+    assert_eq!(added.role(), MemberRole::Learner);
+    let again = cluster.node(1).add_member(peer, in_time()).await.unwrap();
+    assert_eq!(again.node_id, 2, "adding it again changes nothing");
+    let replica = cluster.start(2).await;
+    ready(&replica).await;
+    for n in 1..=20 {
+        write(cluster.node(1), memory(&format!("m{n}"), "tea")).await;
+        assert_eq!(count(&replica, ReadLevel::Linearizable).await, n);
+    }
+    assert_eq!(count(&replica, ReadLevel::MaxStaleness(Duration::from_secs(60))).await, 20);
+    write(&replica, memory("through", "tea")).await;
+    // Its absence does not keep the cluster from writing.
+    cluster.stop(2).await;
+    write(cluster.node(1), memory("later", "tea")).await;
+    let replica = cluster.start(2).await;
+    assert_eq!(count(&replica, ReadLevel::Linearizable).await, 22);
+    let refused = replica.transfer_leadership(Some(2), in_time()).await.unwrap_err();
+    assert!(matches!(refused, MembershipError::Refused(_)), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_joining_node_far_behind_gets_a_snapshot() {
+    let mut cluster = Cluster::of(1);
+    cluster.limits.snapshot_bytes = 4096;
+    cluster.start_all().await;
+    write(cluster.node(1), space()).await;
+    let mut written = 0;
+    let purged = |cluster: &Cluster| {
+        let status = cluster.node(1).status();
+        status.members[0].state.as_ref().map_or(0, |state| state.first_log_index) > 5
+    };
+    while !purged(&cluster) {
+        write(cluster.node(1), memory(&format!("m{written}"), &"tea ".repeat(100))).await;
+        written += 1;
+        assert!(written < 20_000, "the log is never purged");
+    }
+    cluster.grow(2, 1).await;
+    assert_eq!(count(cluster.node(2), ReadLevel::Linearizable).await, written);
+    assert!(cluster.node(2).stats().snapshot_bytes_received > 0);
+    let (_, digests) = cluster.digests().await;
+    assert_eq!(digests[0], digests[1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_that_cannot_be_made_are_refused() {
+    let mut cluster = Cluster::running(1).await;
+    let node = Arc::clone(cluster.node(1));
+    let refused = node.remove_member(1, in_time()).await.unwrap_err();
+    assert!(matches!(refused, MembershipError::Refused(_)), "the last voter: {refused}");
+    for refused in [node.remove_member(9, in_time()).await.err(), node.promote_member(9, in_time()).await.err()] {
+        assert!(matches!(refused, Some(MembershipError::NotFound { node_id: 9 })), "{refused:?}");
+    }
+    let other_place = node.add_member(absent(1), in_time()).await.unwrap_err();
+    assert!(matches!(other_place, MembershipError::AlreadyExists(_)), "{other_place}");
+    let mut same_place = absent(2);
+    same_place.peer_address = cluster.peer_address(1);
+    let same_place = node.add_member(same_place, in_time()).await.unwrap_err();
+    assert!(matches!(same_place, MembershipError::AlreadyExists(_)), "{same_place}");
+
+    // Added and never started: it gets no vote, with which the cluster could not decide any more.
+    node.add_member(absent(3), in_time()).await.unwrap();
+    let absent = node.promote_member(3, in_time()).await.unwrap_err();
+    assert!(matches!(absent, MembershipError::NotCaughtUp(_)), "{absent}");
+    node.remove_member(3, in_time()).await.unwrap();
+
+    // Without a majority there is an answer before the deadline.
+    cluster.grow(4, 1).await;
+    cluster.stop(4).await;
+    let deadline = Instant::now() + Duration::from_secs(4);
+    let refused = node.add_member(self::absent(5), deadline).await.unwrap_err();
+    assert!(matches!(refused, MembershipError::Unavailable(_)), "{refused}");
+    assert!(Instant::now() < deadline + Duration::from_secs(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_node_hands_over_and_is_not_chosen_again() {
+    let cluster = Cluster::running(3).await;
+    write(cluster.node(1), space()).await;
+    let leader = cluster.leader().await;
+    let through = cluster.follower().await;
+    let state = cluster.node(through).drain_node(leader, true, in_time()).await.unwrap();
+    assert!(state.draining);
+    assert!(!cluster.node(leader).is_ready());
+    let next = cluster.leader().await;
+    assert_ne!(next, leader);
+    let asked = Arc::clone(cluster.node(next));
+    eventually("the mark is known", || {
+        let status = asked.status();
+        let drained = status.members.into_iter().find(|member| member.node_id == leader);
+        drained.and_then(|member| member.state).is_some_and(|state| state.draining)
+    })
+    .await;
+    let third = cluster.node(through).transfer_leadership(None, in_time()).await.unwrap();
+    assert!(third != next && third != leader, "{third}");
+    let state = cluster.node(through).drain_node(leader, false, in_time()).await.unwrap();
+    assert!(!state.draining);
+    ready(cluster.node(leader)).await;
+    let refused = cluster.node(1).drain_node(9, true, in_time()).await.unwrap_err();
+    assert!(matches!(refused, MembershipError::NotFound { node_id: 9 }), "{refused}");
+}
