@@ -26,7 +26,7 @@ const DEFAULT_RESPONSE_BYTES_MAX: usize = 256 << 20;
 /// A client of one Cairn cluster. Clones share connections and what is known of the nodes.
 #[derive(Clone)]
 pub struct Client {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
 }
 
 /// Builds a [`Client`].

@@ -35,6 +35,7 @@
 mod batch;
 mod call;
 mod client;
+mod cluster;
 mod endpoints;
 mod error;
 mod filter;
@@ -58,6 +59,7 @@ pub use cairn_proto::v1::{FieldType, Metric};
 
 pub use batch::{BATCH_BYTES_MAX, BATCH_COUNT_MAX, batches, encoded_bytes};
 pub use client::{Client, ClientBuilder, ClusterStatus, CreateSpace, DeleteSpace, ListSpaces};
+pub use cluster::{AddMember, DrainNode, PromoteMember, RemoveMember, TransferLeadership};
 pub use error::{Error, ErrorKind, Result, Violation};
 pub use filter::{Condition, Field, Filter, Test, field};
 pub use memory::{Expiry, Memory, Scope, Vector};

@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use cairn_engine::{Error as EngineError, ErrorKind, Violation};
-use cairn_raft::{ProposeError, ReadError};
+use cairn_raft::{MembershipError, ProposeError, ReadError};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt as _};
@@ -327,6 +327,24 @@ impl From<ReadError> for Problem {
     }
 }
 
+impl From<MembershipError> for Problem {
+    fn from(error: MembershipError) -> Self {
+        let message = error.to_string();
+        match error {
+            MembershipError::NotFound { node_id } => {
+                Self::resource(Code::NotFound, "NOT_FOUND", message, "node".to_owned(), node_id.to_string())
+            }
+            MembershipError::AlreadyExists(_) => Self::new(Code::AlreadyExists, "NODE_ALREADY_EXISTS", message),
+            MembershipError::Retired { .. } => Self::new(Code::FailedPrecondition, "NODE_ID_RETIRED", message),
+            MembershipError::NotCaughtUp(_) => Self::new(Code::FailedPrecondition, "NODE_NOT_CAUGHT_UP", message),
+            MembershipError::Refused(_) => Self::new(Code::FailedPrecondition, "CHANGE_REFUSED", message),
+            MembershipError::NotLeader { .. } | MembershipError::Unavailable(_) => {
+                Self::unavailable("NO_LEADER", message)
+            }
+        }
+    }
+}
+
 impl From<EmbedError> for Problem {
     fn from(error: EmbedError) -> Self {
         Self::new(Code::FailedPrecondition, "EMBEDDER_DIMENSION", error.to_string())
@@ -395,6 +413,13 @@ mod tests {
             (ReadError::Unavailable { reason: text() }.into(), Code::Unavailable, "NO_LEADER", "retry"),
             (ReadError::UnknownGroup { group: 7 }.into(), Code::InvalidArgument, "INVALID_ARGUMENT", "bad_request"),
             (ReadError::Stopped { reason: text() }.into(), Code::Unavailable, "NODE_STOPPED", "retry"),
+            (MembershipError::NotFound { node_id: 4 }.into(), Code::NotFound, "NODE_NOT_FOUND", "resource"),
+            (MembershipError::AlreadyExists(text()).into(), Code::AlreadyExists, "NODE_ALREADY_EXISTS", ""),
+            (MembershipError::Retired { node_id: 4 }.into(), Code::FailedPrecondition, "NODE_ID_RETIRED", ""),
+            (MembershipError::NotCaughtUp(text()).into(), Code::FailedPrecondition, "NODE_NOT_CAUGHT_UP", ""),
+            (MembershipError::Refused(text()).into(), Code::FailedPrecondition, "CHANGE_REFUSED", ""),
+            (MembershipError::NotLeader { leader_id: None }.into(), Code::Unavailable, "NO_LEADER", "retry"),
+            (MembershipError::Unavailable(text()).into(), Code::Unavailable, "NO_LEADER", "retry"),
             (Problem::overloaded("write", 3, SECOND), Code::ResourceExhausted, "OVERLOADED", "retry"),
             (Problem::no_embedder("s", "", "hash"), Code::FailedPrecondition, "NO_EMBEDDER", ""),
             (Problem::no_embedder("s", "gpt", "hash"), Code::FailedPrecondition, "UNKNOWN_EMBEDDER", ""),

@@ -346,6 +346,7 @@ fn node_config(config: &Config, addresses: Addresses, root_key: RootKey, listene
     NodeConfig {
         node_id: config.node.id,
         peers: peers.collect(),
+        join: config.cluster.join,
         data_dir: config.node.data_dir.clone(),
         root_key,
         listener,

@@ -72,6 +72,9 @@ pub enum Command {
     Space(SpaceCommand),
     /// Show the cluster and its members.
     Status,
+    /// Add, promote, remove and drain members.
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Look into the data directory of a node that is not running.
     Inspect(InspectArgs),
 }
@@ -358,6 +361,53 @@ pub enum MetricName {
     Dot,
     /// The squared Euclidean distance.
     L2,
+}
+
+/// The verbs of `cairn node`.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// List the members.
+    Ls,
+    /// Make a new node a member: a learner, which follows the log, serves reads and has no vote.
+    Add {
+        /// Its id, never used in this cluster before.
+        id: u64,
+        /// Where members reach it: HOST:PORT.
+        #[arg(long = "peer", value_name = "ADDRESS")]
+        peer_address: String,
+        /// Where clients reach it: HOST:PORT.
+        #[arg(long = "client", value_name = "ADDRESS")]
+        client_address: String,
+    },
+    /// Give a learner that has caught up a vote.
+    Promote {
+        /// The learner.
+        id: u64,
+        /// Wait this long for it to catch up, such as `10m`.
+        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+        wait: Option<Duration>,
+    },
+    /// Remove a member for good, whether it runs or not: its id and its data directory cannot be used again.
+    Remove {
+        /// The member.
+        id: u64,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Hand leadership to a voter that has caught up.
+    TransferLeader {
+        /// The voter; by default the one that is furthest.
+        id: Option<u64>,
+    },
+    /// Prepare a member for a stop: it hands over leadership and turns unready.
+    Drain {
+        /// The member.
+        id: u64,
+        /// Undo a drain.
+        #[arg(long)]
+        undo: bool,
+    },
 }
 
 /// Arguments of `cairn inspect`.

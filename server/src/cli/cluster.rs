@@ -19,7 +19,7 @@ pub(crate) fn status_to_text(status: &Status, form: Form) -> String {
         .add("version", Cell::number(status.cluster_version.into()))
         .add("asked", Cell::both(format!("node {}", status.node_id), status.node_id.to_string()));
     let mut text = details.to_text(form);
-    let members = member_listing(status);
+    let members = member_listing(&status.members);
     match form {
         Form::Table { width, styled } => {
             text.push('\n');
@@ -33,12 +33,13 @@ pub(crate) fn status_to_text(status: &Status, form: Form) -> String {
     text
 }
 
-fn member_listing(status: &Status) -> Listing {
+/// The members as a listing.
+pub(crate) fn member_listing(members: &[proto::Member]) -> Listing {
     let mut listing = Listing::new(&[
         "NODE", "ROLE", "STATE", "CLIENTS", "APPLIED", "DURABLE", "LOG", "MEMORIES", "DISK", "UPTIME", "VERSION",
         "DIGEST",
     ]);
-    for member in &status.members {
+    for member in members {
         let mut cells = vec![
             Cell::number(member.node_id),
             Cell::text(role_word(member.role())),
@@ -118,7 +119,8 @@ pub(crate) fn status_to_json(status: &Status) -> Json {
     })
 }
 
-fn member_to_json(member: &proto::Member) -> Json {
+/// One member, as JSON.
+pub(crate) fn member_to_json(member: &proto::Member) -> Json {
     let state = member.state.as_ref().map(|state| {
         json!({
             "version": state.version,

@@ -29,6 +29,8 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::validate::is_host_and_port;
+
 /// Everything that a node can be told. See `deploy/cairn.reference.yaml` for what each key does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
@@ -73,7 +75,9 @@ pub struct NodeSection {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClusterSection {
-    /// All first members, this node included; empty: this node alone.
+    /// Whether the node joins a cluster that is there already.
+    pub join: bool,
+    /// All first members, this node included; empty: this node alone. With `join`: this node, and members to ask.
     pub peers: Vec<PeerEntry>,
 }
 

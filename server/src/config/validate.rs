@@ -50,6 +50,9 @@ impl Config {
 
     fn validate_peers(&self) -> Result<(), ConfigError> {
         let peers = &self.cluster.peers;
+        if self.cluster.join && peers.len() < 2 {
+            return Err(invalid("cluster.join", "cluster.peers must name this node and at least one member to ask"));
+        }
         if peers.is_empty() {
             return Ok(());
         }
@@ -165,7 +168,7 @@ impl Config {
 }
 
 /// Whether `address` has the form `host:port` with a port other than 0; `[::1]:7481` counts.
-fn is_host_and_port(address: &str) -> bool {
+pub(crate) fn is_host_and_port(address: &str) -> bool {
     let Some((host, port)) = address.rsplit_once(':') else { return false };
     let bracketed = host.starts_with('[') && host.ends_with(']');
     let plain = !host.is_empty() && !host.contains(|character: char| character == ':' || character.is_whitespace());

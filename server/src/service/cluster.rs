@@ -1,23 +1,21 @@
-//! `cairn.v1.ClusterService`: the state of the cluster. Changes of its members come with a later version.
+//! `cairn.v1.ClusterService`: the state of the cluster and changes of its members. None of it needs a place among the calls
+//! under way, so that a cluster can be mended while it is overloaded.
 
 use std::sync::Arc;
 
 use cairn_proto::v1;
 use cairn_proto::v1::cluster_service_server::ClusterService;
+use cairn_raft::Peer;
 use tonic::{Request, Response, Status};
 
-use super::{Effect, Service};
+use super::{Call, Effect, Service};
+use crate::config::is_host_and_port;
+use crate::error::Problem;
 use crate::monitor::Picture;
 use crate::telemetry::Operation;
 
 /// See the module.
 pub(crate) struct Cluster(pub(crate) Arc<Service>);
-
-impl Cluster {
-    fn later<R>(&self, rpc: &str) -> Result<Response<R>, Status> {
-        Err(self.0.unimplemented(Operation::ChangeCluster, rpc))
-    }
-}
 
 #[tonic::async_trait]
 impl ClusterService for Cluster {
@@ -35,36 +33,80 @@ impl ClusterService for Cluster {
 
     async fn add_member(
         &self,
-        _request: Request<v1::AddMemberRequest>,
+        request: Request<v1::AddMemberRequest>,
     ) -> Result<Response<v1::AddMemberResponse>, Status> {
-        self.later("AddMember")
+        let service = &self.0;
+        let work = |call: Call, message: v1::AddMemberRequest| async move {
+            let peer = new_member(message)?;
+            let member = service.node.add_member(peer, call.deadline.into_std()).await?;
+            Ok(v1::AddMemberResponse { member: Some(member) })
+        };
+        service.serve(Operation::ChangeCluster, Effect::Observe, request, work).await
     }
 
     async fn promote_member(
         &self,
-        _request: Request<v1::PromoteMemberRequest>,
+        request: Request<v1::PromoteMemberRequest>,
     ) -> Result<Response<v1::PromoteMemberResponse>, Status> {
-        self.later("PromoteMember")
+        let service = &self.0;
+        let work = |call: Call, message: v1::PromoteMemberRequest| async move {
+            let node_id = required_id(message.node_id)?;
+            let member = service.node.promote_member(node_id, call.deadline.into_std()).await?;
+            Ok(v1::PromoteMemberResponse { member: Some(member) })
+        };
+        service.serve(Operation::ChangeCluster, Effect::Observe, request, work).await
     }
 
     async fn remove_member(
         &self,
-        _request: Request<v1::RemoveMemberRequest>,
+        request: Request<v1::RemoveMemberRequest>,
     ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
-        self.later("RemoveMember")
+        let service = &self.0;
+        let work = |call: Call, message: v1::RemoveMemberRequest| async move {
+            let node_id = required_id(message.node_id)?;
+            let members = service.node.remove_member(node_id, call.deadline.into_std()).await?;
+            Ok(v1::RemoveMemberResponse { members })
+        };
+        service.serve(Operation::ChangeCluster, Effect::Observe, request, work).await
     }
 
     async fn transfer_leadership(
         &self,
-        _request: Request<v1::TransferLeadershipRequest>,
+        request: Request<v1::TransferLeadershipRequest>,
     ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
-        self.later("TransferLeadership")
+        let service = &self.0;
+        let work = |call: Call, message: v1::TransferLeadershipRequest| async move {
+            let target = (message.node_id != 0).then_some(message.node_id);
+            let leader_id = service.node.transfer_leadership(target, call.deadline.into_std()).await?;
+            Ok(v1::TransferLeadershipResponse { leader_id })
+        };
+        service.serve(Operation::ChangeCluster, Effect::Observe, request, work).await
     }
 
     async fn drain_node(
         &self,
-        _request: Request<v1::DrainNodeRequest>,
+        request: Request<v1::DrainNodeRequest>,
     ) -> Result<Response<v1::DrainNodeResponse>, Status> {
-        self.later("DrainNode")
+        let service = &self.0;
+        let work = |call: Call, message: v1::DrainNodeRequest| async move {
+            let node_id = if message.node_id == 0 { service.node.node_id() } else { message.node_id };
+            let state = service.node.drain_node(node_id, message.drain, call.deadline.into_std()).await?;
+            Ok(v1::DrainNodeResponse { state: Some(state) })
+        };
+        service.serve(Operation::ChangeCluster, Effect::Observe, request, work).await
     }
+}
+
+fn required_id(node_id: u64) -> Result<u64, Problem> {
+    if node_id == 0 { Err(Problem::invalid("node_id", "must be 1 or more")) } else { Ok(node_id) }
+}
+
+fn new_member(message: v1::AddMemberRequest) -> Result<Peer, Problem> {
+    let id = required_id(message.node_id)?;
+    for (field, address) in [("peer_address", &message.peer_address), ("client_address", &message.client_address)] {
+        if !is_host_and_port(address) {
+            return Err(Problem::invalid(field, format!("{address:?} is not HOST:PORT")));
+        }
+    }
+    Ok(Peer { id, peer_address: message.peer_address, client_address: message.client_address })
 }

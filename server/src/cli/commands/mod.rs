@@ -2,6 +2,7 @@
 
 mod add;
 mod inspect;
+mod node;
 mod read;
 mod remove;
 mod search;
@@ -42,6 +43,7 @@ pub(crate) async fn run(options: &ClientOptions, command: Command) -> Result<()>
         Command::Count(args) => read::count(&mut context, args).await?,
         Command::Rm(args) => remove::run(&mut context, args).await?,
         Command::Space(command) => space::run(&mut context, command).await?,
+        Command::Node(command) => node::run(&mut context, command).await?,
         Command::Status => status::run(&mut context).await?,
         Command::Inspect(_) => {}
     }
