@@ -159,20 +159,29 @@ impl Cluster {
     /// # Errors
     /// A file that cannot be written, or no free ports.
     pub fn new(binary: &Path, directory: &Path, count: u64) -> Result<Self, ClusterError> {
-        let mut nodes = Vec::new();
-        for id in 1..=count {
-            let path = |suffix: &str| directory.join(format!("node-{id}{suffix}"));
-            let address = || free_address().map_err(system("looking for a free port"));
-            let (grpc, peer, http) = (address()?, address()?, address()?);
-            let (data, config, log) = (path(""), path(".yaml"), path(".log"));
-            nodes.push(Node { id, grpc, peer, http, data, config, log, child: None });
-        }
+        let nodes = (1..=count).map(|id| new_node(directory, id)).collect::<Result<_, _>>()?;
         write_root_key(&directory.join("root.key")).map_err(system("writing the root key"))?;
         let cluster = Self { binary: binary.to_owned(), directory: directory.to_owned(), nodes, leave_running: false };
         for node in &cluster.nodes {
             fs::write(&node.config, cluster.configuration(node)).map_err(system("writing a configuration"))?;
         }
         Ok(cluster)
+    }
+
+    /// Writes the configuration of a further node, which joins the cluster of the others, and returns its id. It is neither
+    /// added nor started.
+    ///
+    /// # Errors
+    /// A file that cannot be written, or no free ports.
+    pub fn newcomer(&mut self) -> Result<u64, ClusterError> {
+        let id = self.nodes.len() as u64 + 1;
+        let node = new_node(&self.directory, id)?;
+        let config = node.config.clone();
+        self.nodes.push(node);
+        let mut text = self.configuration(self.node(id));
+        text.push_str("  join: true\n");
+        fs::write(config, text).map_err(system("writing a configuration"))?;
+        Ok(id)
     }
 
     /// [`Cluster::new`], then starts every node and waits until all are ready.
@@ -342,6 +351,15 @@ impl Drop for Cluster {
             let _ = node.kill();
         }
     }
+}
+
+/// A node without a process, on free ports.
+fn new_node(directory: &Path, id: u64) -> Result<Node, ClusterError> {
+    let path = |suffix: &str| directory.join(format!("node-{id}{suffix}"));
+    let address = || free_address().map_err(system("looking for a free port"));
+    let (grpc, peer, http) = (address()?, address()?, address()?);
+    let (data, config, log) = (path(""), path(".yaml"), path(".log"));
+    Ok(Node { id, grpc, peer, http, data, config, log, child: None })
 }
 
 /// What a node says of itself.

@@ -11,5 +11,6 @@
 mod bad_input;
 mod json;
 mod lifecycle;
+mod members;
 mod methods;
 mod support;

@@ -231,7 +231,7 @@ async fn namespaces_are_listed_or_said_to_come_later() {
 #[tokio::test(flavor = "multi_thread")]
 async fn methods_of_later_versions_say_so() {
     let mut node = TestNode::start().await;
-    let (memories, spaces, cluster) = (&mut node.memories, &mut node.spaces, &mut node.cluster);
+    let (memories, spaces) = (&mut node.memories, &mut node.spaces);
     let import = futures::stream::empty::<v1::ImportMemoriesRequest>();
     let answers = [
         memories.import_memories(import).await.map(drop),
@@ -240,11 +240,6 @@ async fn methods_of_later_versions_say_so() {
         memories.watch_memories(v1::WatchMemoriesRequest::default()).await.map(drop),
         spaces.update_space(v1::UpdateSpaceRequest::default()).await.map(drop),
         spaces.set_alias(v1::SetAliasRequest::default()).await.map(drop),
-        cluster.add_member(v1::AddMemberRequest::default()).await.map(drop),
-        cluster.promote_member(v1::PromoteMemberRequest::default()).await.map(drop),
-        cluster.remove_member(v1::RemoveMemberRequest::default()).await.map(drop),
-        cluster.transfer_leadership(v1::TransferLeadershipRequest::default()).await.map(drop),
-        cluster.drain_node(v1::DrainNodeRequest::default()).await.map(drop),
     ];
     for answer in answers {
         let status = answer.unwrap_err();
