@@ -198,13 +198,13 @@ async fn start_core(
     let cluster_id = keyring.cluster_id();
     let (group_dir, log_dir, opening_keyring) = (layout.group.clone(), layout.log.clone(), Arc::clone(&keyring));
     let (log_limits, log_environment) = (limits.clone(), environment.log);
-    let log_lock = Arc::clone(&lock);
+    let (log_lock, store_lock) = (Arc::clone(&lock), Arc::clone(&lock));
     let opened = blocking(move || {
         let first_start = !identity.log_created();
         let log_environment = wal::Environment { must_exist: !first_start, kept: Some(log_lock), ..log_environment };
         let seal = SealContext { keyring: Arc::clone(&opening_keyring), node_id, group: GROUP };
         let (log, recovered) = open_log(&log_dir, &log_limits, seal, log_environment)?;
-        let generations = Generations::open(&group_dir, &engine, opening_keyring, first_start)?;
+        let generations = Generations::open(&group_dir, &engine, opening_keyring, first_start, Some(store_lock))?;
         let applied = generations.current().applied().log_id.map(|log_id| log_id.index);
         check_store(&log_dir, &group_dir, &recovered.summary, applied)?;
         let snapshots = SnapshotStore::open(group_dir.join("snapshots"))?;

@@ -21,6 +21,7 @@ use parking_lot::RwLock;
 
 use crate::error::StartError;
 use crate::files::{make_dir, read_if_there, remove_dir, sync_dir, write_atomically};
+use crate::identity::DirLock;
 
 /// One engine and its directory. Dereferences to the engine.
 pub struct Generation {
@@ -28,6 +29,8 @@ pub struct Generation {
     engine: Engine,
     number: u64,
     dir: RetirableDir,
+    /// A data directory is free only when nobody has its store open any more.
+    _lock: Option<Arc<DirLock>>,
 }
 
 impl Generation {
@@ -71,18 +74,21 @@ pub(crate) struct Generations {
     group_dir: PathBuf,
     options: Options,
     keyring: Arc<Keyring>,
+    lock: Option<Arc<DirLock>>,
     current: RwLock<Arc<Generation>>,
 }
 
 impl Generations {
     /// Opens the generation that `CURRENT` names, and removes all others. Blocks.
     ///
-    /// `first_start`: whether there is no log yet, so that the absence of `CURRENT` is no loss.
+    /// `first_start`: whether there is no log yet, so that the absence of `CURRENT` is no loss. `lock`: kept as long as any
+    /// generation is open.
     pub(crate) fn open(
         group_dir: &Path,
         options: &Options,
         keyring: Arc<Keyring>,
         first_start: bool,
+        lock: Option<Arc<DirLock>>,
     ) -> Result<Self, StartError> {
         make_dir(group_dir).map_err(StartError::io(group_dir))?;
         let number = match (read_current(group_dir)?, first_start) {
@@ -96,7 +102,7 @@ impl Generations {
             }
         };
         remove_other_generations(group_dir, number)?;
-        let opened = open_engine(group_dir, number.unwrap_or(1), options, &keyring)?;
+        let opened = open_engine(group_dir, number.unwrap_or(1), options, &keyring, lock.clone())?;
         if number.is_none() {
             write_current(group_dir, 1)?;
         }
@@ -104,6 +110,7 @@ impl Generations {
             group_dir: group_dir.to_path_buf(),
             options: options.clone(),
             keyring,
+            lock,
             current: RwLock::new(Arc::new(opened)),
         })
     }
@@ -126,7 +133,7 @@ impl Generations {
         remove_dir(&dir).map_err(StartError::io(&dir))?;
         fs::rename(received, &dir).map_err(StartError::io(&dir))?;
         sync_dir(&self.group_dir).map_err(StartError::io(&self.group_dir))?;
-        let next = open_engine(&self.group_dir, number, &self.options, &self.keyring)?;
+        let next = open_engine(&self.group_dir, number, &self.options, &self.keyring, self.lock.clone())?;
         check(&next).map_err(StartError::Engine)?;
         next.flush().map_err(|error| StartError::Engine(error.to_string()))?;
         write_current(&self.group_dir, number)?;
@@ -145,13 +152,14 @@ fn open_engine(
     number: u64,
     options: &Options,
     keyring: &Arc<Keyring>,
+    lock: Option<Arc<DirLock>>,
 ) -> Result<Generation, StartError> {
     let path = generation_dir(group_dir, number);
     let mut options = options.clone();
     options.dir.clone_from(&path);
     let engine =
         Engine::open(&options, Arc::clone(keyring)).map_err(|error| StartError::Engine(error_chain(&error)))?;
-    Ok(Generation { engine, number, dir: RetirableDir { path, retired: AtomicBool::new(false) } })
+    Ok(Generation { engine, number, dir: RetirableDir { path, retired: AtomicBool::new(false) }, _lock: lock })
 }
 
 fn read_current(group_dir: &Path) -> Result<Option<u64>, StartError> {

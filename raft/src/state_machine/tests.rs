@@ -42,7 +42,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
         let (log, _) = LogStore::open(&dir.path().join("wal"), options, seal, 1 << 20).unwrap();
         let mut options = Options::new(dir.path());
         options.block_cache_bytes = 1 << 20;
-        let generations = Generations::open(&dir.path().join("group-0"), &options, keyring, true).unwrap();
+        let generations = Generations::open(&dir.path().join("group-0"), &options, keyring, true, None).unwrap();
         let snapshots = SnapshotStore::open(dir.path().join("group-0").join("snapshots")).unwrap();
         let shared = Shared::new(Arc::new(generations), snapshots, Limits::default());
         Ok((dir, log, StateMachine::new(Arc::new(shared)).unwrap()))

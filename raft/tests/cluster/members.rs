@@ -163,6 +163,7 @@ async fn a_read_replica_serves_reads_and_has_no_vote() {
     assert_eq!(count(&replica, ReadLevel::MaxStaleness(Duration::from_secs(60))).await, 20);
     write(&replica, memory("through", "tea")).await;
     // Its absence does not keep the cluster from writing.
+    drop(replica);
     cluster.stop(2).await;
     write(cluster.node(1), memory("later", "tea")).await;
     let replica = cluster.start(2).await;
