@@ -43,11 +43,57 @@ pub enum WriteRequest {
     SetAlias(v1::SetAliasRequest),
 }
 
+/// What made vectors from texts. A command is not applied where its space names another embedder or model by then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EmbeddedBy {
+    /// The space's number.
+    pub space_id: u64,
+    /// The embedder that the space names.
+    pub embedder: String,
+    /// The model that the space names.
+    pub model: String,
+}
+
+impl From<EmbeddedBy> for storage::EmbeddedBy {
+    fn from(by: EmbeddedBy) -> Self {
+        Self { space_id: by.space_id, embedder: by.embedder, model: by.model }
+    }
+}
+
+/// Vectors that were made for a write; see [`WriteRequest::texts_to_embed`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embedded {
+    /// What made them.
+    pub by: EmbeddedBy,
+    /// One for each text, in order; `None` where there was no text.
+    pub vectors: Vec<Option<v1::Vector>>,
+}
+
+impl WriteRequest {
+    /// The space and the texts that want a vector which the caller does not bring: one for each memory of the request,
+    /// `None` where none is wanted. For a caller with an embedder, who makes the vectors and gives them to
+    /// [`crate::Engine::prepare_embedded`]; a space without an embedder needs none of them.
+    #[must_use]
+    pub fn texts_to_embed(&self) -> Option<(&str, Vec<Option<&str>>)> {
+        let (space, texts): (_, Vec<_>) = match self {
+            Self::AddMemories(request) => {
+                let text = |memory| crate::requests::wants_vector(memory).then_some(memory.content.as_str());
+                (&request.space, request.memories.iter().map(text).collect())
+            }
+            Self::UpdateMemory(request) => (&request.space, vec![crate::requests::text_to_embed(request)]),
+            _ => return None,
+        };
+        texts.iter().any(Option::is_some).then_some((space, texts))
+    }
+}
+
 /// What a write did, as a client is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WriteResponse {
     /// See `MemoryService.AddMemories`.
     AddMemories(v1::AddMemoriesResponse),
+    /// See `MemoryService.UpdateMemory`.
+    UpdateMemory(v1::UpdateMemoryResponse),
     /// See `MemoryService.DeleteMemories`.
     DeleteMemories(v1::DeleteMemoriesResponse),
     /// The delete goes on: propose the same command again.

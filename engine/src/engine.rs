@@ -9,7 +9,7 @@ use cairn_proto::storage::{self, AppliedRecord, Done, ExpireMemories, Outcome, S
 use cairn_proto::v1;
 use parking_lot::{Mutex, RwLock};
 
-use crate::api::{AppliedState, ApplyEntry, Checkpoint, Principal, ReadPoint, WriteRequest, WriteResponse};
+use crate::api::{AppliedState, ApplyEntry, Checkpoint, Embedded, Principal, ReadPoint, WriteRequest, WriteResponse};
 use crate::apply::{Applier, EXPIRE_ROWS_MAX, Hints, log_id};
 use crate::crypto::TenantId;
 use crate::error::{Error, ErrorKind, Result};
@@ -27,6 +27,9 @@ use crate::store::sealing::Sealer;
 
 /// The newest cluster version whose commands this release applies.
 pub const SUPPORTED_CLUSTER_VERSION: u32 = 1;
+
+/// The reason of a FAILED_PRECONDITION: the space's embedder is not the one that made the vectors of the write.
+pub const EMBEDDER_CHANGED: &str = "EMBEDDER_CHANGED";
 
 /// One group's state: records in RocksDB, partitions in memory. All methods block; none needs `&mut`.
 pub struct Engine {
@@ -78,7 +81,19 @@ impl Engine {
 
     /// Checks everything about a write that needs no state, makes ids, and seals it as a command without a stamp.
     pub fn prepare(&self, principal: &Principal, request: WriteRequest) -> Result<storage::Command> {
-        requests::prepare(self.store.sealer(), principal, request)
+        requests::prepare(self.store.sealer(), principal, request, None)
+    }
+
+    /// [`Self::prepare`] with vectors that were made for the texts of the request. If the space names another embedder by
+    /// the time at which the command is applied, its outcome is FAILED_PRECONDITION with [`EMBEDDER_CHANGED`]: make them
+    /// again.
+    pub fn prepare_embedded(
+        &self,
+        principal: &Principal,
+        request: WriteRequest,
+        embedded: Embedded,
+    ) -> Result<storage::Command> {
+        requests::prepare(self.store.sealer(), principal, request, Some(embedded))
     }
 
     /// The command that makes a tenant with new keys. A tenant that is there already, or was once, is ALREADY_EXISTS.
@@ -216,6 +231,16 @@ impl Engine {
         at: &ReadPoint,
     ) -> Result<v1::CountMemoriesResponse> {
         self.reader(principal, at)?.count_memories(request)
+    }
+
+    /// See `MemoryService.GetMemoryHistory`.
+    pub fn get_memory_history(
+        &self,
+        principal: &Principal,
+        request: &v1::GetMemoryHistoryRequest,
+        at: &ReadPoint,
+    ) -> Result<v1::GetMemoryHistoryResponse> {
+        self.reader(principal, at)?.get_memory_history(request)
     }
 
     /// See `MemoryService.ListNamespaces`.

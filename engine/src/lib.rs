@@ -29,8 +29,11 @@ mod spaces;
 mod store;
 mod time;
 
-pub use api::{AppliedState, ApplyEntry, Checkpoint, EntryBody, Principal, ReadPoint, WriteRequest, WriteResponse};
-pub use engine::{Engine, SUPPORTED_CLUSTER_VERSION};
+pub use api::{
+    AppliedState, ApplyEntry, Checkpoint, Embedded, EmbeddedBy, EntryBody, Principal, ReadPoint, WriteRequest,
+    WriteResponse,
+};
+pub use engine::{EMBEDDER_CHANGED, Engine, SUPPORTED_CLUSTER_VERSION};
 pub use error::{Error, ErrorKind, Result, Violation};
 pub use inspect::{RowsReport, StoreReport, inspect};
 pub use options::{Limits, Options};

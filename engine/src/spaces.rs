@@ -1,10 +1,11 @@
 //! A space as the engine works with it: found by name, its schema and embedding ready for use.
 
 use cairn_index::{FieldType, Metric, Schema};
-use cairn_proto::storage::{SpaceNameRecord, SpaceRecord};
+use cairn_proto::storage::{EmbeddedBy, SpaceNameRecord, SpaceRecord};
 use cairn_proto::v1;
 use cairn_proto::v1::embedding::Kind;
 
+use crate::engine::EMBEDDER_CHANGED;
 use crate::error::{Error, Result};
 use crate::requests::path::FieldPath;
 use crate::store::Rows;
@@ -60,6 +61,23 @@ impl SpaceInfo {
         // `new` refuses records without one; a default keeps this free of panics.
         static NONE: std::sync::LazyLock<v1::Space> = std::sync::LazyLock::new(v1::Space::default);
         self.record.definition.as_ref().unwrap_or(&NONE)
+    }
+
+    /// The name of its embedder; empty: it has none.
+    pub(crate) fn embedder(&self) -> &str {
+        self.definition().embeddings.first().map_or("", |embedding| &embedding.embedder)
+    }
+
+    /// Checks that vectors which were made for a write are of this space's embedder and model, which may have changed since.
+    pub(crate) fn check_embedder(&self, by: Option<&EmbeddedBy>) -> Result<()> {
+        let Some(by) = by else { return Ok(()) };
+        let model = self.definition().embeddings.first().map_or("", |embedding| &embedding.model);
+        if by.space_id == self.reference.space && by.embedder == self.embedder() && by.model == model {
+            return Ok(());
+        }
+        let (made, now) = (&by.embedder, self.embedder());
+        let message = format!("the vectors were made by {made:?} while the space's embedder became {now:?}: try again");
+        Err(Error::failed_precondition(EMBEDDER_CHANGED, message))
     }
 
     /// The default time to live in microseconds.

@@ -4,13 +4,12 @@ use cairn_proto::storage::outcome::Result as OutcomeResult;
 use cairn_proto::storage::{AddMemories, AddOutcome, MemoryRecord, Outcome};
 use cairn_proto::v1;
 use cairn_proto::v1::memory::Expiry;
-use cairn_proto::v1::vector::Data;
 use sha2::{Digest, Sha256};
 
 use crate::apply::Applier;
-use crate::apply::memories::is_expired;
+use crate::apply::memories::{Author, NewVector, check_vectors, dense_values, is_expired};
 use crate::error::{Error, Result};
-use crate::requests::path::{FieldPath, Violations};
+use crate::requests::path::FieldPath;
 use crate::spaces::{self, SpaceInfo};
 use crate::store::Rows;
 use crate::store::keys::LookupId;
@@ -18,12 +17,14 @@ use crate::time::{later, micros_of_positive_duration, micros_of_timestamp};
 
 impl Applier<'_> {
     /// Writes all memories, or none.
-    pub(super) fn add_memories(&mut self, tenant: u64, add: AddMemories) -> Result<Outcome> {
+    pub(super) fn add_memories(&mut self, tenant: u64, add: AddMemories, principal: &str) -> Result<Outcome> {
         let space = spaces::resolve(&self.overlay, self.overlay.sealer(), tenant, &add.space)?;
-        check_vectors(&space, &add.memories)?;
+        space.check_embedder(add.embedded_by.as_ref())?;
+        check_vectors(&space, &add.memories, |position| FieldPath::root("memories").at(position))?;
+        let author = Author { principal, actor: &add.actor, reason: &add.reason };
         let mut results = Vec::with_capacity(add.memories.len());
         for memory in add.memories {
-            results.push(self.add_memory(&space, memory, add.insert_only, &add.actor, &add.reason)?);
+            results.push(self.add_memory(&space, memory, add.insert_only, &author)?);
         }
         Ok(Outcome { result: Some(OutcomeResult::AddMemories(AddOutcome { results })), replayed: false })
     }
@@ -33,17 +34,12 @@ impl Applier<'_> {
         space: &SpaceInfo,
         mut wire: v1::Memory,
         insert_only: bool,
-        actor: &str,
-        reason: &str,
+        author: &Author<'_>,
     ) -> Result<v1::WriteResult> {
         let memory = space.memory_id(self.overlay.sealer(), &wire.id)?;
-        let vector = wire.vectors.pop().and_then(|vector| match vector.data {
-            Some(Data::Dense(dense)) => Some(dense.values),
-            _ => None,
-        });
+        let vector = wire.vectors.pop().as_ref().and_then(dense_values).map_or(NewVector::None, NewVector::Set);
         let mut record = self.record_of(space, wire);
-        record.actor = actor.to_string();
-        record.reason = reason.to_string();
+        author.sign(&mut record);
 
         let old = self.stored(space, memory)?;
         let alive = old.as_ref().filter(|old| !is_expired(&old.record, self.stamp_micros()));
@@ -85,7 +81,7 @@ impl Applier<'_> {
 
     /// The other memory that holds the same content in the same scope, in a space that wants each content once. A write
     /// to the very memory that holds the content goes through, since it may change other fields.
-    fn content_twin(
+    pub(super) fn content_twin(
         &self,
         space: &SpaceInfo,
         memory: LookupId,
@@ -108,23 +104,4 @@ impl Applier<'_> {
             outcome: v1::WriteOutcome::Deduplicated as i32,
         }))
     }
-}
-
-/// Checks all vectors against the space's embedding.
-fn check_vectors(space: &SpaceInfo, memories: &[v1::Memory]) -> Result<()> {
-    let mut violations = Violations::default();
-    for (position, memory) in memories.iter().enumerate() {
-        let path = FieldPath::root("memories").at(position);
-        for (position, vector) in memory.vectors.iter().enumerate() {
-            let path = path.field("vectors").at(position);
-            let Some(Data::Dense(dense)) = &vector.data else {
-                violations.add(&path, "must be a dense vector");
-                continue;
-            };
-            if let Err((field, what)) = space.check_vector(&vector.embedding, &dense.values, &path) {
-                violations.add(&field, what);
-            }
-        }
-    }
-    violations.into_result()
 }

@@ -7,9 +7,9 @@ use cairn_proto::storage::outcome::Result as OutcomeResult;
 use cairn_proto::storage::{DeleteMemories, DeleteOutcome, MemoryRecord, Outcome};
 use cairn_proto::v1;
 
-use crate::apply::Applier;
 use crate::apply::memories::{Stored, is_expired};
 use crate::apply::requests::Progress;
+use crate::apply::{Applier, history};
 use crate::error::Result;
 use crate::filters::{self, RecordFields};
 use crate::spaces::{self, SpaceInfo};
@@ -112,6 +112,7 @@ impl Applier<'_> {
             step.last = Some(memory);
             let record: MemoryRecord = decode(key, &plain)?;
             if selects(&record) {
+                rows += history::rows(&record);
                 step.found.push((memory, Stored { plain, record }));
             }
             Ok(true)

@@ -7,13 +7,15 @@ use cairn_proto::storage::outcome::Result as OutcomeResult;
 use cairn_proto::storage::{ExpireMemories, ExpireOutcome, Outcome};
 use cairn_proto::v1;
 
-use crate::apply::Applier;
+use crate::apply::{Applier, history};
 use crate::error::{ErrorKind, Result};
 use crate::spaces;
 use crate::store::keys::{Key, Kind, end_of_time, prefix_of_kind};
 
 /// Rows of either sort that one command removes at most.
 pub(crate) const EXPIRE_ROWS_MAX: u32 = 1_000;
+/// One command ends behind the memory whose history exceeds this many rows in all.
+const HISTORY_ROWS_MAX: u64 = 10_000;
 
 impl Applier<'_> {
     /// Removes up to `rows_max` memories whose time is over, the earliest first, and as many remembered requests.
@@ -24,8 +26,14 @@ impl Applier<'_> {
         let due = self.overlay.keys(&start, &end_of_time(group, Kind::Expiry, self.stamp_micros()), rows_max)?;
         let mut spaces = BTreeMap::new();
         let mut memories = 0;
+        let mut history_rows = 0;
+        let mut stopped = false;
         for key in &due {
             let Key::Expiry { time_micros, space: reference, memory } = *key else { continue };
+            if history_rows >= HISTORY_ROWS_MAX {
+                stopped = true;
+                break;
+            }
             self.overlay.delete(*key, None);
             let space = match spaces.entry(reference) {
                 Entry::Occupied(found) => found.into_mut(),
@@ -41,13 +49,14 @@ impl Applier<'_> {
             if old.record.expires_at_micros == Some(time_micros) {
                 self.remove_memory(space, memory, &old, v1::ChangeType::Expired)?;
                 memories += 1;
+                history_rows += history::rows(&old.record);
             }
         }
         let dedup_rows = self.forget_requests(rows_max)?;
         let outcome = ExpireOutcome {
             memories,
             dedup_rows: dedup_rows as u64,
-            unfinished: due.len() == rows_max || dedup_rows == rows_max,
+            unfinished: stopped || due.len() == rows_max || dedup_rows == rows_max,
         };
         Ok(Outcome { result: Some(OutcomeResult::ExpireMemories(outcome)), replayed: false })
     }

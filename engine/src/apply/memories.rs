@@ -1,22 +1,55 @@
-//! One memory written or removed, with all rows that hang on it: its vector, the orderings, expiry, content and namespace
-//! rows, the space's numbers, the feed, and the index.
+//! One memory written or removed, with all rows that hang on it: its vector, the history, the orderings, expiry, content
+//! and namespace rows, the space's numbers, the feed, and the index.
 
 use cairn_proto::storage::{FeedChange, MemoryRecord, NamespaceRecord, VectorReference};
 use cairn_proto::v1;
+use cairn_proto::v1::memory::Expiry;
+use cairn_proto::v1::vector::Data;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
 use crate::apply::Applier;
-use crate::error::Result;
+use crate::apply::history::change_of;
+use crate::error::{Error, Result};
 use crate::partitions::IndexChange;
+use crate::requests::path::{FieldPath, Violations};
 use crate::spaces::{EMBEDDING_ID, SpaceInfo};
 use crate::store::keys::{Key, LookupDomain, LookupId};
 use crate::store::{Rows, decode};
+use crate::time::timestamp_of_micros;
 
 /// A memory that is there.
 pub(super) struct Stored {
     pub(super) plain: Vec<u8>,
     pub(super) record: MemoryRecord,
+}
+
+/// What becomes of a memory's vector with a write.
+pub(super) enum NewVector {
+    /// It stays as it is.
+    Keep,
+    /// It is this one from now on.
+    Set(Vec<f32>),
+    /// There is none any more.
+    None,
+}
+
+/// Who writes, and why.
+pub(super) struct Author<'a> {
+    /// As the caller's token said.
+    pub(super) principal: &'a str,
+    /// As the request says.
+    pub(super) actor: &'a str,
+    pub(super) reason: &'a str,
+}
+
+impl Author<'_> {
+    /// Notes in a record who wrote it.
+    pub(super) fn sign(&self, record: &mut MemoryRecord) {
+        record.principal = self.principal.to_string();
+        record.actor = self.actor.to_string();
+        record.reason = self.reason.to_string();
+    }
 }
 
 /// Whether a memory's time is over.
@@ -33,6 +66,55 @@ pub(crate) fn vector_to_row(values: &[f32]) -> Vec<u8> {
 pub(crate) fn vector_from_row(row: &[u8]) -> Option<Vec<f32>> {
     let (values, rest) = row.as_chunks::<4>();
     rest.is_empty().then(|| values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+}
+
+/// The values of a vector as it came.
+pub(super) fn dense_values(vector: &v1::Vector) -> Option<Vec<f32>> {
+    match &vector.data {
+        Some(Data::Dense(dense)) => Some(dense.values.clone()),
+        _ => None,
+    }
+}
+
+/// A record as clients see it, without vectors.
+pub(crate) fn wire_record(record: MemoryRecord) -> v1::Memory {
+    v1::Memory {
+        id: record.id,
+        scope: record.scope,
+        kind: record.kind,
+        content: record.content,
+        metadata: record.metadata,
+        vectors: Vec::new(),
+        importance: record.importance,
+        created_at: Some(timestamp_of_micros(record.created_at_micros)),
+        updated_at: Some(timestamp_of_micros(record.updated_at_micros)),
+        expiry: record.expires_at_micros.map(|micros| Expiry::ExpiresAt(timestamp_of_micros(micros))),
+        version: record.version,
+        content_hash: record.content_hash.to_vec(),
+    }
+}
+
+/// Checks all vectors against the space's embedding. `name` gives the path of each memory.
+pub(super) fn check_vectors(
+    space: &SpaceInfo,
+    memories: &[v1::Memory],
+    name: impl Fn(usize) -> FieldPath<'static>,
+) -> Result<()> {
+    let mut violations = Violations::default();
+    for (position, memory) in memories.iter().enumerate() {
+        let path = name(position);
+        for (position, vector) in memory.vectors.iter().enumerate() {
+            let path = path.field("vectors").at(position);
+            let Some(Data::Dense(dense)) = &vector.data else {
+                violations.add(&path, "must be a dense vector");
+                continue;
+            };
+            if let Err((field, what)) = space.check_vector(&vector.embedding, &dense.values, &path) {
+                violations.add(&field, what);
+            }
+        }
+    }
+    violations.into_result()
 }
 
 impl Applier<'_> {
@@ -53,40 +135,77 @@ impl Applier<'_> {
         Ok(Key::Content { space: space.reference, content })
     }
 
-    /// Writes a memory in the place of `old`. Its record's vector references are set from `vector`.
+    /// Writes a memory in the place of `old`: as its next version, or, where its version is 1, as a new one where the time
+    /// of `old` was over. Its record's references to vectors and to the history are set here.
     pub(super) fn write_memory(
         &mut self,
         space: &SpaceInfo,
         memory: LookupId,
         old: Option<&Stored>,
         mut record: MemoryRecord,
-        vector: Option<Vec<f32>>,
+        vector: NewVector,
     ) -> Result<()> {
         let reference = space.reference;
-        let vector_key = Key::Vector { space: reference, embedding: EMBEDDING_ID, memory };
-        let had_vector = old.is_some_and(|old| !old.record.vectors.is_empty());
-        record.vectors.clear();
-        if let Some(values) = &vector {
-            let row = vector_to_row(values);
-            let digest = Sha256::digest(&row)[..16].to_vec().into();
-            record.vectors.push(VectorReference { embedding_id: u32::from(EMBEDDING_ID), digest });
-            self.overlay.put(vector_key, None, row);
-        } else if had_vector {
-            self.overlay.delete(vector_key, None);
+        if let Some(old) = old {
+            if record.version > 1 {
+                self.keep_revision(space, memory, old, &mut record)?;
+            } else {
+                self.drop_history(space, memory, &old.record)?;
+            }
         }
-        self.overlay.count(reference, i64::from(old.is_none()), i64::from(vector.is_some()) - i64::from(had_vector));
+        let had_vector = old.is_some_and(|old| !old.record.vectors.is_empty());
+        let vector = self.write_vector(space, memory, old, &mut record, vector)?;
+        let has_vector = !record.vectors.is_empty();
+        self.overlay.count(reference, i64::from(old.is_none()), i64::from(has_vector) - i64::from(had_vector));
         if let Some(old) = old {
             self.remove_side_rows(space, memory, &old.record, Some(&record))?;
         }
         self.put_side_rows(space, memory, &record)?;
         let key = Key::Memory { space: reference, memory };
         self.overlay.put_message(key, old.map(|old| old.plain.as_slice()), &record);
-        let change = if record.version == 1 { v1::ChangeType::Created } else { v1::ChangeType::Updated };
-        self.note_change(space, change, &record);
-        // A space without an index over its vectors still has one over its attributes.
-        let vector = vector.filter(|_| space.searchable);
+        self.note_change(space, change_of(&record), &record);
         self.pending.push((reference, IndexChange::Upsert { memory, record: Box::new(record), vector }));
         Ok(())
+    }
+
+    /// Writes the vector's row and the record's reference to it. Returns the vector for the index; a space without an
+    /// index over its vectors still has one over its attributes.
+    fn write_vector(
+        &mut self,
+        space: &SpaceInfo,
+        memory: LookupId,
+        old: Option<&Stored>,
+        record: &mut MemoryRecord,
+        vector: NewVector,
+    ) -> Result<Option<Vec<f32>>> {
+        let key = Key::Vector { space: space.reference, embedding: EMBEDDING_ID, memory };
+        let before = old.map_or(&[][..], |old| &old.record.vectors);
+        record.vectors.clear();
+        match vector {
+            NewVector::Keep => {
+                record.vectors.extend_from_slice(before);
+                if before.is_empty() || !space.searchable {
+                    return Ok(None);
+                }
+                let row = self.overlay.get(&key)?;
+                let values = row.as_deref().and_then(vector_from_row);
+                let missing = || Error::corruption("a memory's vector row is missing or has a bad length");
+                values.ok_or_else(missing).map(Some)
+            }
+            NewVector::Set(values) => {
+                let row = vector_to_row(&values);
+                let digest = Sha256::digest(&row)[..16].to_vec().into();
+                record.vectors.push(VectorReference { embedding_id: u32::from(EMBEDDING_ID), digest });
+                self.overlay.put(key, None, row);
+                Ok(Some(values).filter(|_| space.searchable))
+            }
+            NewVector::None => {
+                if !before.is_empty() {
+                    self.overlay.delete(key, None);
+                }
+                Ok(None)
+            }
+        }
     }
 
     /// Removes a memory with everything that hangs on it.
@@ -103,6 +222,7 @@ impl Applier<'_> {
             let embedding = vector.embedding_id as u16;
             self.overlay.delete(Key::Vector { space: reference, embedding, memory }, None);
         }
+        self.drop_history(space, memory, &old.record)?;
         self.remove_side_rows(space, memory, &old.record, None)?;
         self.overlay.count(reference, -1, -i64::from(!old.record.vectors.is_empty()));
         self.note_change(space, change, &old.record);

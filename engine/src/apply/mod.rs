@@ -11,8 +11,9 @@
 //! | file | holds |
 //! |---|---|
 //! | `requests` | exactly-once: what became of a request, and forgetting it in time |
-//! | `add`, `delete`, `expire` | commands on memories |
+//! | `add`, `update`, `delete`, `expire` | commands on memories |
 //! | `memories` | one memory written or removed, with all rows that hang on it |
+//! | `history` | earlier versions of a memory |
 //! | `spaces` | commands on tenants and spaces |
 //! | `feed` | what changed, for watches |
 //!
@@ -23,14 +24,17 @@ mod add;
 mod delete;
 mod expire;
 mod feed;
+mod history;
 mod memories;
 mod requests;
 mod spaces;
 #[cfg(test)]
 mod testscripts;
+mod update;
 
 pub(crate) use expire::EXPIRE_ROWS_MAX;
-pub(crate) use memories::{is_expired, vector_from_row};
+pub(crate) use history::change_of;
+pub(crate) use memories::{is_expired, vector_from_row, wire_record};
 
 use std::collections::BTreeMap;
 
@@ -212,7 +216,8 @@ impl<'a> Applier<'a> {
         let request = mutation.request.ok_or_else(|| Error::corruption("a command without a request key"))?;
         let operation = mutation.operation.ok_or_else(|| Error::corruption("a command without an operation"))?;
         self.once(tenant, &request, |applier, progress| match operation {
-            Operation::AddMemories(add) => applier.add_memories(tenant, add),
+            Operation::AddMemories(add) => applier.add_memories(tenant, add, &request.principal),
+            Operation::UpdateMemory(update) => applier.update_memory(tenant, update, &request.principal, progress),
             Operation::DeleteMemories(delete) => applier.delete_memories(tenant, &delete, progress),
             Operation::CreateSpace(create) => applier.create_space(tenant, create),
             Operation::DeleteSpace(delete) => applier.delete_space(tenant, &delete),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use cairn_proto::storage::outcome::Result as OutcomeResult;
 use cairn_proto::storage::{DedupRecord, Outcome, RequestKey};
 
-use crate::apply::Applier;
+use crate::apply::{Applier, update};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::keys::{Key, Kind, LookupDomain, end_of_time, prefix_of_kind};
 use crate::store::{Rows, decode};
@@ -28,7 +28,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(crate) struct Progress {
     /// Where to go on; empty: at the start.
     pub(crate) cursor: Vec<u8>,
-    /// The space that the first command worked on; 0: this is the first command.
+    /// The space that the first command worked on, or whose memory was updated; 0: this is the first command.
     pub(crate) space_id: u64,
     /// What was done so far.
     pub(crate) deleted_count: u64,
@@ -57,7 +57,13 @@ impl Applier<'_> {
             }
             let outcome = old.outcome.clone().unwrap_or_default();
             let Some(deleted_count) = unfinished_count(&outcome) else {
-                return Ok(Outcome { replayed: true, ..outcome });
+                let result = match outcome.result {
+                    Some(OutcomeResult::UpdateMemory(kept)) => {
+                        Some(OutcomeResult::UpdateMemory(self.updated_again(tenant, old.space_id, kept)?))
+                    }
+                    result => result,
+                };
+                return Ok(Outcome { replayed: true, result });
             };
             progress = Progress { cursor: old.cursor.to_vec(), space_id: old.space_id, deleted_count };
         } else if old.is_none() {
@@ -69,7 +75,7 @@ impl Applier<'_> {
         let expires_at_micros = later(self.stamp_micros(), i64::try_from(age.as_micros()).unwrap_or(i64::MAX));
         let new = DedupRecord {
             fingerprint: request.fingerprint.clone(),
-            outcome: Some(outcome.clone()),
+            outcome: Some(remembered(&outcome)),
             expires_at_micros,
             cursor: progress.cursor.into(),
             space_id: progress.space_id,
@@ -136,6 +142,15 @@ impl Applier<'_> {
         };
         Ok(due.len())
     }
+}
+
+/// An outcome as it is kept: compact, and without the text of a memory, which must not outlive the memory.
+fn remembered(outcome: &Outcome) -> Outcome {
+    let result = match &outcome.result {
+        Some(OutcomeResult::UpdateMemory(updated)) => Some(OutcomeResult::UpdateMemory(update::remembered(updated))),
+        result => result.clone(),
+    };
+    Outcome { result, ..*outcome }
 }
 
 /// What an unfinished outcome has counted so far; `None` for a finished one.

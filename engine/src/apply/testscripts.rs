@@ -3,10 +3,12 @@
 //! ```text
 //! time SECONDS                     the leader's clock, seconds after the start
 //! tenant NUMBER NAME
-//! space NAME [dim=N] [dedup=true] [ttl=SECONDS] [rank=integer]
+//! space NAME [dim=N] [dedup=true] [ttl=SECONDS] [rank=integer] [history=DEPTH] [embedder=NAME]
 //! drop NAME
 //! add SPACE ID... [content=T] [user=U] [namespace=N] [kind=K] [rank=N] [vector=X,Y] [ttl=SECONDS] [created=SECONDS]
-//!                 [mode=insert] [request=R]
+//!                 [meta=PATH:TEXT] [mode=insert] [request=R] [actor=A] [reason=R] [embedded=NAME]
+//! update SPACE ID [mask=PATH,PATH] [expect=VERSION] and what `add` takes, but for the mode
+//! history SPACE ID                 what GetMemoryHistory says, in pages of 2
 //! fill SPACE N                     N memories, named #1, #2 and so on in the order of their keys
 //! delete SPACE ID... [request=R]
 //! wipe SPACE [user=U] [below=RANK] [all=true] [request=R]     one step of a delete by selection
@@ -17,6 +19,8 @@
 //! `+` is a new row, `~` a changed one, `-` a removed one. Lookup ids are shown as what they stand for, times as seconds
 //! after the start. Rewrite the expected output with `UPDATE_GOLDENFILES=1`.
 
+mod update;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
@@ -24,14 +28,14 @@ use std::sync::Arc;
 
 use cairn_proto::storage::outcome::Result as OutcomeResult;
 use cairn_proto::storage::{
-    AppliedRecord, DedupRecord, FeedRecord, MemoryRecord, NamespaceRecord, Outcome, SpaceCountersRecord,
-    SpaceNameRecord, SpaceRecord, TenantRecord,
+    AppliedRecord, DedupRecord, FeedRecord, MemoryRecord, NamespaceRecord, Outcome, RevisionRecord,
+    SpaceCountersRecord, SpaceNameRecord, SpaceRecord, TenantRecord,
 };
 use cairn_proto::v1;
 use goldenscript::ArgumentConsumer;
 use prost::Message;
 
-use crate::api::{ApplyEntry, EntryBody, Principal, WriteRequest};
+use crate::api::{ApplyEntry, Embedded, EntryBody, Principal, WriteRequest};
 use crate::apply::vector_from_row;
 use crate::crypto::{ClusterId, TenantId};
 use crate::engine::Engine;
@@ -39,6 +43,7 @@ use crate::keyring::{Keyring, RootKey};
 use crate::options::{Limits, Options};
 use crate::position::LogId;
 use crate::store::keys::{Key, LookupDomain, LookupId, prefix_of_kind};
+use crate::store::overlay::row_digest;
 
 const START_MICROS: i64 = 1_767_225_600_000_000;
 const SECOND: i64 = 1_000_000;
@@ -103,8 +108,16 @@ impl Script {
     }
 
     fn write(&mut self, request: WriteRequest) -> Result<String, Failure> {
+        self.write_embedded(request, None)
+    }
+
+    fn write_embedded(&mut self, request: WriteRequest, embedded: Option<Embedded>) -> Result<String, Failure> {
         let me = Principal::new(TenantId::DEFAULT, "me");
-        let mut command = match self.engine.prepare(&me, request) {
+        let prepared = match embedded {
+            Some(embedded) => self.engine.prepare_embedded(&me, request, embedded),
+            None => self.engine.prepare(&me, request),
+        };
+        let mut command = match prepared {
             Ok(command) => command,
             Err(error) => return Ok(format!("refused: {error}\n")),
         };
@@ -147,14 +160,19 @@ impl Script {
         let end = prefix_of_kind(group, crate::store::keys::Kind::Feed).prefix_end();
         let mut cursor = view.cursor(&start, &end, false);
         let mut rows = Rows::new();
+        let mut digest = 0u128;
         while let Some((bytes, value)) = cursor.item()? {
             let (_, key) = Key::decode(bytes)?;
             let plain = view.sealer().open_row(&key, value)?;
+            if key.kind().in_digest() {
+                digest = digest.wrapping_add(row_digest(group, &key, &plain));
+            }
             if let Some(shown) = self.show_value(&key, &plain)? {
                 rows.insert(bytes.to_vec(), (self.show_key(&key), shown));
             }
             cursor.advance();
         }
+        assert_eq!(digest.to_le_bytes(), self.engine.applied().digest, "the digest is that of the rows");
         Ok(rows)
     }
 
@@ -218,7 +236,8 @@ impl Script {
                 let record = SpaceCountersRecord::decode(plain)?;
                 format!("{} memories, {} vectors", record.memories, record.vectors)
             }
-            Key::Memory { .. } | Key::History { .. } => show_memory(&MemoryRecord::decode(plain)?),
+            Key::Memory { .. } => show_memory(&MemoryRecord::decode(plain)?),
+            Key::History { .. } => update::show_revision(&RevisionRecord::decode(plain)?),
             Key::Vector { .. } => format!("{:?}", vector_from_row(plain).ok_or("a bad vector row")?),
             Key::ByCreated { .. } | Key::ByUpdated { .. } | Key::Expiry { .. } => String::new(),
             Key::Content { .. } => self.name(&plain.try_into()?).to_string(),
@@ -261,15 +280,13 @@ fn show_memory(record: &MemoryRecord) -> String {
     if !record.kind.is_empty() {
         let _ = write!(shown, " kind={}", record.kind);
     }
-    if let Some(v1::value::Kind::IntegerValue(rank)) = record.metadata.get("rank").and_then(|value| value.kind.clone())
-    {
-        let _ = write!(shown, " rank={rank}");
-    }
+    update::show_metadata(&mut shown, "", &record.metadata);
     let _ =
         write!(shown, " created={} updated={}", seconds(record.created_at_micros), seconds(record.updated_at_micros));
     if let Some(expires_at) = record.expires_at_micros {
         let _ = write!(shown, " expires={}", seconds(expires_at));
     }
+    update::show_history(&mut shown, record);
     shown
 }
 
@@ -282,6 +299,7 @@ fn show_outcome(outcome: &Outcome) -> String {
             let result = |r: &v1::WriteResult| format!("{:?} {} v{}", r.outcome(), r.id, r.version);
             added.results.iter().map(result).collect::<Vec<_>>().join(", ")
         }
+        Some(OutcomeResult::UpdateMemory(updated)) => update::show_outcome(&updated),
         Some(OutcomeResult::DeleteMemories(deleted) | OutcomeResult::DeleteSpace(deleted)) => {
             format!("deleted {}{}", deleted.deleted_count, if deleted.unfinished { ", unfinished" } else { "" })
         }
@@ -318,7 +336,8 @@ impl Script {
         self.learn(LookupDomain::SpaceName, None, &[name.as_bytes()], &name)?;
         let dimension = number(args, "dim")?.unwrap_or(2) as u32;
         let dense = v1::DenseEmbedding { dimension, ..Default::default() };
-        let embedding = v1::Embedding { kind: Some(v1::embedding::Kind::Dense(dense)), ..Default::default() };
+        let embedder = owned(args, "embedder").unwrap_or_default();
+        let embedding = v1::Embedding { kind: Some(v1::embedding::Kind::Dense(dense)), embedder, ..Default::default() };
         let fields = args
             .take_key("rank")
             .map(|_| v1::IndexedField { path: "rank".into(), r#type: v1::FieldType::Integer as i32 });
@@ -328,49 +347,55 @@ impl Script {
             fields: fields.into_iter().collect(),
             dedup_by_content: args.take_key("dedup").is_some(),
             default_ttl: number(args, "ttl")?.map(duration),
+            history_depth: number(args, "history")?.unwrap_or_default() as u32,
             ..Default::default()
         };
         self.write(WriteRequest::CreateSpace(v1::CreateSpaceRequest { space: Some(space), ..Default::default() }))
     }
 
-    fn add(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String, Failure> {
-        let space = args.next_pos().ok_or("a space is missing")?.to_string();
+    /// A memory without an id, of the arguments that say what it holds.
+    fn memory(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<v1::Memory, Failure> {
         let namespace = owned(args, "namespace");
         if let Some(path) = &namespace {
             for space in 1..4 {
                 self.learn(LookupDomain::Namespace, Some(space), &[path.as_bytes()], path)?;
             }
         }
-        let values =
-            args.take_key("vector").map(|list| list.split(',').map(str::parse).collect::<Result<Vec<f32>, _>>());
-        let vector = values.transpose()?.map(|values| v1::Vector {
-            data: Some(v1::vector::Data::Dense(v1::DenseVector { values })),
-            ..Default::default()
-        });
         let rank = number(args, "rank")?.map(|rank| v1::Value { kind: Some(v1::value::Kind::IntegerValue(rank)) });
+        let mut metadata: BTreeMap<_, _> = rank.into_iter().map(|rank| ("rank".to_string(), rank)).collect();
+        update::take_metadata(args, &mut metadata)?;
         let created = number(args, "created")?.map(|seconds| START_MICROS + seconds * SECOND);
-        let memory = v1::Memory {
+        Ok(v1::Memory {
             scope: Some(v1::Scope { user_id: owned(args, "user"), namespace, ..Default::default() }),
             kind: owned(args, "kind").unwrap_or_default(),
             content: owned(args, "content").unwrap_or_default(),
-            metadata: rank.into_iter().map(|rank| ("rank".to_string(), rank)).collect(),
-            vectors: vector.into_iter().collect(),
+            metadata,
+            vectors: update::take_vector(args, "vector")?.into_iter().collect(),
             expiry: number(args, "ttl")?.map(|seconds| v1::memory::Expiry::Ttl(duration(seconds))),
             created_at: created.map(crate::time::timestamp_of_micros),
             ..Default::default()
-        };
+        })
+    }
+
+    fn add(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String, Failure> {
+        let space = args.next_pos().ok_or("a space is missing")?.to_string();
+        let memory = self.memory(args)?;
         let insert = args.take_key("mode").is_some_and(|mode| mode == "insert");
         let request_id = owned(args, "request").unwrap_or_default();
         self.learn_request(1, &request_id)?;
+        let (actor, reason) = (owned(args, "actor"), owned(args, "reason"));
+        let embedded = update::take_embedded(args)?;
         let ids = rest(args);
         self.learn_memories(&ids)?;
-        self.write(WriteRequest::AddMemories(v1::AddMemoriesRequest {
+        let request = WriteRequest::AddMemories(v1::AddMemoriesRequest {
             space,
             memories: ids.into_iter().map(|id| v1::Memory { id, ..memory.clone() }).collect(),
             write_mode: if insert { v1::WriteMode::Insert as i32 } else { 0 },
             request_id,
-            ..Default::default()
-        }))
+            actor: actor.unwrap_or_default(),
+            reason: reason.unwrap_or_default(),
+        });
+        self.write_embedded(request, embedded)
     }
 
     fn fill(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String, Failure> {
@@ -456,6 +481,8 @@ impl goldenscript::Runner for Script {
                 self.write(WriteRequest::DeleteSpace(v1::DeleteSpaceRequest { name, ..Default::default() }))?
             }
             "add" => self.add(&mut args)?,
+            "update" => self.update(&mut args)?,
+            "history" => self.history(&mut args)?,
             "fill" => self.fill(&mut args)?,
             "delete" => self.delete(&mut args, false)?,
             "wipe" => self.delete(&mut args, true)?.replace('\'', ""),
@@ -495,6 +522,21 @@ fn tenants_and_spaces() {
 #[test]
 fn memories() {
     run("memories");
+}
+
+#[test]
+fn updates() {
+    run("updates");
+}
+
+#[test]
+fn histories() {
+    run("histories");
+}
+
+#[test]
+fn embedded_content() {
+    run("embedded_content");
 }
 
 #[test]

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `memories` | get |
 //! | `list` | list, in order of time |
+//! | `history` | the versions of a memory |
 //! | `search` | search and count, over the partition |
 //! | `spaces` | spaces and namespaces |
 //! | `page` | page tokens |
 
+mod history;
 mod list;
 mod memories;
 mod page;
@@ -16,11 +18,10 @@ mod spaces;
 
 use cairn_proto::storage::{AppliedRecord, MemoryRecord};
 use cairn_proto::v1;
-use cairn_proto::v1::memory::Expiry;
 use cairn_proto::v1::vector::Data;
 use prost::Message;
 
-use crate::apply::vector_from_row;
+use crate::apply::{vector_from_row, wire_record};
 use crate::error::{Error, Result};
 use crate::partitions::Partitions;
 use crate::position::Position;
@@ -30,7 +31,6 @@ use crate::spaces::SpaceInfo;
 use crate::store::keys::{Key, Kind, LookupId, MetaItem, SpaceRef, end_of_time, prefix_of_kind};
 use crate::store::rocks::{Store, View};
 use crate::store::{Rows, decode};
-use crate::time::timestamp_of_micros;
 
 /// What a read works with.
 #[derive(Clone, Copy)]
@@ -82,20 +82,7 @@ fn wire_memory(
             vectors.push(v1::Vector { embedding: space.embedding.clone(), data: Some(data) });
         }
     }
-    Ok(v1::Memory {
-        id: record.id,
-        scope: record.scope,
-        kind: record.kind,
-        content: record.content,
-        metadata: record.metadata,
-        vectors,
-        importance: record.importance,
-        created_at: Some(timestamp_of_micros(record.created_at_micros)),
-        updated_at: Some(timestamp_of_micros(record.updated_at_micros)),
-        expiry: record.expires_at_micros.map(|micros| Expiry::ExpiresAt(timestamp_of_micros(micros))),
-        version: record.version,
-        content_hash: record.content_hash.to_vec(),
-    })
+    Ok(v1::Memory { vectors, ..wire_record(record) })
 }
 
 /// The memories of a space whose time is over at the read's time but which are not removed yet. There are few: the

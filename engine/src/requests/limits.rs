@@ -12,6 +12,8 @@ pub(crate) const CONTENT_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) const METADATA_BYTES_MAX: usize = 64 * 1024;
 /// Levels of a memory's metadata: the map itself is the first.
 pub(crate) const METADATA_LEVELS_MAX: usize = 16;
+/// Paths of an update mask.
+pub(crate) const MASK_PATHS_MAX: usize = 256;
 /// Bytes of a request id.
 pub(crate) const REQUEST_ID_BYTES_MAX: usize = 64;
 /// Bytes of a reason.

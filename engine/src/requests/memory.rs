@@ -1,5 +1,7 @@
 //! What a memory in a request must be, as far as that needs no state.
 
+use std::collections::BTreeMap;
+
 use cairn_proto::v1;
 use cairn_proto::v1::memory::Expiry;
 use cairn_proto::v1::value::Kind;
@@ -22,7 +24,7 @@ pub(crate) fn check_memory(memory: &v1::Memory, path: &FieldPath<'_>, violations
     if let Some(scope) = &memory.scope {
         check_scope(scope, &path.field("scope"), violations);
     }
-    check_metadata(memory, &path.field("metadata"), violations);
+    check_metadata(&memory.metadata, &path.field("metadata"), violations);
     if let Some(importance) = memory.importance
         && !(0.0..=1.0).contains(&importance)
     {
@@ -64,9 +66,14 @@ pub(crate) fn check_namespace(namespace: &str, path: &FieldPath<'_>, violations:
     }
 }
 
-fn check_metadata(memory: &v1::Memory, path: &FieldPath<'_>, violations: &mut Violations) {
+/// Checks metadata: keys, values, levels, bytes.
+pub(crate) fn check_metadata(
+    metadata: &BTreeMap<String, v1::Value>,
+    path: &FieldPath<'_>,
+    violations: &mut Violations,
+) {
     let mut bytes = 0;
-    for (key, value) in &memory.metadata {
+    for (key, value) in metadata {
         let path = path.field(key);
         check_metadata_key(key, &path, violations);
         check_value(value, &path, 2, violations);

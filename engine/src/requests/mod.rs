@@ -10,15 +10,19 @@
 //! | `limits` | every limit as a constant |
 //! | `path` | names of fields in violations |
 //! | `memory`, `space` | checks of what a request carries |
+//! | `update`, `mask` | updates of a memory, and which of its fields they change |
 //! | `respond` | outcomes as answers |
 
 pub(crate) mod limits;
+pub(crate) mod mask;
 pub(crate) mod memory;
 pub(crate) mod path;
 mod respond;
 pub(crate) mod space;
+mod update;
 
 pub(crate) use respond::respond;
+pub(crate) use update::text_to_embed;
 
 use std::collections::HashMap;
 
@@ -34,7 +38,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::api::{Principal, WriteRequest};
+use crate::api::{Embedded, Principal, WriteRequest};
 use crate::crypto::TenantId;
 use crate::error::{Error, Result};
 use crate::filters;
@@ -47,6 +51,7 @@ use path::{FieldPath, Violations};
 #[repr(u32)]
 pub(crate) enum Method {
     AddMemories = 1,
+    UpdateMemory = 2,
     DeleteMemories = 3,
     CreateSpace = 4,
     DeleteSpace = 6,
@@ -55,13 +60,24 @@ pub(crate) enum Method {
 /// The cluster version that all commands of this release need.
 const COMMAND_CLUSTER_VERSION: u32 = 1;
 
-/// See [`crate::Engine::prepare`].
-pub(crate) fn prepare(sealer: &Sealer, principal: &Principal, request: WriteRequest) -> Result<Command> {
+/// See [`crate::Engine::prepare_embedded`]. The fingerprint is of what the caller sent, without the vectors that were made
+/// for it, so that a retry is recognized also where an embedder gives slightly other vectors the second time.
+pub(crate) fn prepare(
+    sealer: &Sealer,
+    principal: &Principal,
+    request: WriteRequest,
+    embedded: Option<Embedded>,
+) -> Result<Command> {
     let (method, request_id, fingerprint, operation) = match request {
         WriteRequest::AddMemories(mut request) => {
             let request_id = std::mem::take(&mut request.request_id);
             let fingerprint = fingerprint(Method::AddMemories, &request);
-            (Method::AddMemories, request_id, fingerprint, add_memories(request)?)
+            (Method::AddMemories, request_id, fingerprint, add_memories(request, embedded)?)
+        }
+        WriteRequest::UpdateMemory(mut request) => {
+            let request_id = std::mem::take(&mut request.request_id);
+            let fingerprint = fingerprint(Method::UpdateMemory, &request);
+            (Method::UpdateMemory, request_id, fingerprint, update::update_memory(request, embedded)?)
         }
         WriteRequest::DeleteMemories(mut request) => {
             let request_id = std::mem::take(&mut request.request_id);
@@ -82,7 +98,6 @@ pub(crate) fn prepare(sealer: &Sealer, principal: &Principal, request: WriteRequ
             let operation = Operation::DeleteSpace(DeleteSpace { name: request.name });
             (Method::DeleteSpace, request_id, fingerprint, operation)
         }
-        WriteRequest::UpdateMemory(_) => return Err(Error::unimplemented("UpdateMemory")),
         WriteRequest::UpdateSpace(_) => return Err(Error::unimplemented("UpdateSpace")),
         WriteRequest::SetAlias(_) => return Err(Error::unimplemented("SetAlias")),
     };
@@ -150,14 +165,29 @@ pub(crate) fn check_space_name(field: &str, name: &str) -> Result<()> {
     violations.into_result()
 }
 
-fn add_memories(request: v1::AddMemoriesRequest) -> Result<Operation> {
+/// Whether a memory is written with content and without a vector.
+pub(crate) fn wants_vector(memory: &v1::Memory) -> bool {
+    memory.vectors.is_empty() && !memory.content.is_empty()
+}
+
+fn add_memories(mut request: v1::AddMemoriesRequest, embedded: Option<Embedded>) -> Result<Operation> {
     check_space_name("space", &request.space)?;
+    let mut embedded_by = None;
+    if let Some(embedded) = embedded {
+        for (memory, vector) in request.memories.iter_mut().zip(embedded.vectors) {
+            if wants_vector(memory) {
+                memory.vectors.extend(vector);
+            }
+        }
+        embedded_by = Some(embedded.by.into());
+    }
     let mut violations = Violations::default();
     let path = FieldPath::root("memories");
     check_items(&path, request.memories.len(), &mut violations);
     let bytes = request.encoded_len();
     if bytes > CALL_BYTES_MAX {
-        violations.add(&path, format!("the call has {bytes} bytes; at most {CALL_BYTES_MAX} are allowed"));
+        let made = if embedded_by.is_some() { " with the vectors that the server made" } else { "" };
+        violations.add(&path, format!("the call has {bytes} bytes{made}; at most {CALL_BYTES_MAX} are allowed"));
     }
     violations.check_bytes(&FieldPath::root("actor"), &request.actor, 0, WORD_BYTES_MAX);
     violations.check_bytes(&FieldPath::root("reason"), &request.reason, 0, REASON_BYTES_MAX);
@@ -193,7 +223,7 @@ fn add_memories(request: v1::AddMemoriesRequest) -> Result<Operation> {
         memory.content_hash.clear();
     }
     let (space, actor, reason) = (request.space, request.actor, request.reason);
-    Ok(Operation::AddMemories(AddMemories { space, memories, insert_only, actor, reason }))
+    Ok(Operation::AddMemories(AddMemories { space, memories, insert_only, actor, reason, embedded_by }))
 }
 
 fn delete_memories(request: v1::DeleteMemoriesRequest) -> Result<Operation> {

@@ -18,6 +18,9 @@ pub(crate) fn respond(outcome: &Outcome, position: Position) -> Result<WriteResp
         OutcomeResult::AddMemories(added) => {
             WriteResponse::AddMemories(v1::AddMemoriesResponse { results: added.results.clone(), position })
         }
+        OutcomeResult::UpdateMemory(updated) => {
+            WriteResponse::UpdateMemory(v1::UpdateMemoryResponse { memory: updated.memory.clone(), position })
+        }
         OutcomeResult::DeleteMemories(deleted) if deleted.unfinished => WriteResponse::Unfinished,
         OutcomeResult::DeleteMemories(deleted) => {
             WriteResponse::DeleteMemories(v1::DeleteMemoriesResponse { deleted_count: deleted.deleted_count, position })

@@ -110,11 +110,26 @@ impl<'a> Overlay<'a> {
         self.current.rows.insert(key.encode(self.group()), (key, None));
     }
 
+    /// What a row adds to the digest.
+    pub(crate) fn part_of_digest(&self, key: &Key, plain: &[u8]) -> u128 {
+        row_digest(self.group(), key, plain)
+    }
+
+    /// Deletes rows of a space of which nothing is known but what they add to the digest together.
+    pub(crate) fn delete_unread(&mut self, space: SpaceRef, keys: impl Iterator<Item = Key>, digest: u128) {
+        for key in keys {
+            self.current.rows.insert(key.encode(self.group()), (key, None));
+        }
+        self.current.digest = self.current.digest.wrapping_sub(digest);
+        let books = self.current.books.entry(space).or_default();
+        books.digest = books.digest.wrapping_sub(digest);
+    }
+
     fn account(&mut self, key: &Key, old: Option<&[u8]>, new: Option<&[u8]>) {
         if !key.kind().in_digest() {
             return;
         }
-        let part = |plain: Option<&[u8]>| plain.map_or(0, |plain| row_digest(self.group(), key, plain));
+        let part = |plain: Option<&[u8]>| plain.map_or(0, |plain| self.part_of_digest(key, plain));
         let change = part(new).wrapping_sub(part(old));
         self.current.digest = self.current.digest.wrapping_add(change);
         if let Key::Memory { space, .. } | Key::History { space, .. } = key {

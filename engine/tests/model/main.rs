@@ -3,21 +3,26 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod answers;
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cairn_engine::{ApplyEntry, Engine, Limits, Options, ReadPoint, WriteRequest, WriteResponse};
+use answers::check_answers;
+use cairn_engine::{ApplyEntry, Engine, Limits, Options, WriteRequest, WriteResponse};
 use cairn_proto::v1;
 use cairn_proto::v1::condition::Test;
-use common::{Bed, SECOND, condition, integer, me, query, space, text, vector};
+use common::{Bed, SECOND, condition, integer, space, vector};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 const SPACES: [&str; 2] = ["plain", "once"];
 const USERS: [&str; 2] = ["ann", "bob"];
 const NAMESPACES: [&str; 3] = ["a", "a/b", "ab"];
+/// How many earlier versions they keep.
+const DEPTHS: [u32; 2] = [3, 1];
 /// So small that deletes by selection take several commands.
 const SCAN_ROWS: u64 = 3;
 
@@ -32,15 +37,52 @@ struct Item {
     ttl_seconds: Option<u8>,
 }
 
+/// What an update says of the fields of a memory; the outer option: whether the mask names it.
+#[derive(Clone, Debug)]
+struct Change {
+    content: Option<u8>,
+    vector: Option<Option<[i8; 2]>>,
+    user: Option<Option<u8>>,
+    rank: Option<Option<i64>>,
+    ttl_seconds: Option<Option<u8>>,
+}
+
 #[derive(Clone, Debug)]
 enum Step {
-    Create { space: usize },
-    Drop { space: usize },
-    Add { space: usize, items: Vec<Item>, insert: bool, request: Option<u8> },
-    DeleteIds { space: usize, ids: Vec<u8>, request: Option<u8> },
-    DeleteRank { space: usize, below: i64, user: Option<u8> },
+    Create {
+        space: usize,
+    },
+    Drop {
+        space: usize,
+    },
+    Add {
+        space: usize,
+        items: Vec<Item>,
+        insert: bool,
+        request: Option<u8>,
+    },
+    /// `expect`: the present version and so much more.
+    Update {
+        space: usize,
+        id: u8,
+        change: Change,
+        expect: Option<u64>,
+        request: Option<u8>,
+    },
+    DeleteIds {
+        space: usize,
+        ids: Vec<u8>,
+        request: Option<u8>,
+    },
+    DeleteRank {
+        space: usize,
+        below: i64,
+        user: Option<u8>,
+    },
     Expire,
-    Wait { seconds: u8 },
+    Wait {
+        seconds: u8,
+    },
     Flush,
     Crash,
 }
@@ -58,6 +100,14 @@ fn item() -> impl Strategy<Value = Item> {
         })
 }
 
+fn change() -> impl Strategy<Value = Change> {
+    use proptest::option::{of, weighted};
+
+    let vector = of([-2i8..3, -2i8..3].prop_filter("a direction", |vector| *vector != [0, 0]));
+    (of(0u8..6), of(vector), of(of(0u8..2)), weighted(0.7, of(-2i64..4)), weighted(0.2, of(1u8..30)))
+        .prop_map(|(content, vector, user, rank, ttl_seconds)| Change { content, vector, user, rank, ttl_seconds })
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let space = 0usize..2;
     let request = || proptest::option::weighted(0.3, 0u8..3);
@@ -66,6 +116,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => space.clone().prop_map(|space| Step::Drop { space }),
         12 => (space.clone(), proptest::collection::vec(item(), 1..6), proptest::bool::weighted(0.2), request())
             .prop_map(|(space, items, insert, request)| Step::Add { space, items, insert, request }),
+        8 => (space.clone(), 0u8..12, change(), proptest::option::weighted(0.2, 0u64..2), request())
+            .prop_map(|(space, id, change, expect, request)| Step::Update { space, id, change, expect, request }),
         3 => (space.clone(), proptest::collection::vec(0u8..12, 1..4), request())
             .prop_map(|(space, ids, request)| Step::DeleteIds { space, ids, request }),
         3 => (space, -2i64..4, proptest::option::of(0u8..2))
@@ -83,11 +135,30 @@ struct Kept {
     content: String,
     user: Option<String>,
     namespace: Option<String>,
-    rank: i64,
+    rank: Option<i64>,
     vector: Option<[f32; 2]>,
     at: i64,
     expires: Option<i64>,
     version: u64,
+    /// Earlier versions, the oldest first.
+    past: Vec<Past>,
+}
+
+/// An earlier version as the model keeps it.
+#[derive(Clone, Debug, PartialEq)]
+struct Past {
+    version: u64,
+    content: String,
+    at: i64,
+}
+
+impl Kept {
+    /// The earlier versions of the one that takes the place of this one.
+    fn past_of_next(&self, space: usize) -> Vec<Past> {
+        let mut past = self.past.clone();
+        past.push(Past { version: self.version, content: self.content.clone(), at: self.at });
+        past.split_off(past.len().saturating_sub(DEPTHS[space] as usize))
+    }
 }
 
 #[derive(Default)]
@@ -154,20 +225,55 @@ impl Model {
                 user: scope.user_id,
                 namespace: scope.namespace,
                 rank: rank_of(item),
-                vector: item.vectors.first().map(|vector| match &vector.data {
-                    Some(v1::vector::Data::Dense(dense)) => [dense.values[0], dense.values[1]],
-                    _ => panic!("only dense vectors are made here"),
-                }),
+                vector: vector_of(item),
                 at: now,
                 expires: item.expiry.as_ref().map(|expiry| match expiry {
                     v1::memory::Expiry::Ttl(ttl) => now + ttl.seconds * SECOND,
                     v1::memory::Expiry::ExpiresAt(_) => panic!("only times to live are made here"),
                 }),
                 version,
+                past: old.map(|old| old.past_of_next(space)).unwrap_or_default(),
             };
             self.spaces.get_mut(&space).unwrap().insert(item.id.clone(), kept);
         }
         results.join(", ")
+    }
+
+    fn update(&mut self, space: usize, id: &str, change: &Change, expect: Option<u64>, now: i64) -> String {
+        let alive = self.alive(space, now);
+        let Some(old) = alive.get(id) else { return "NotFound".into() };
+        if expect.is_some_and(|expect| expect != old.version) {
+            return "Aborted".into();
+        }
+        if change.content.is_some() && change.vector.is_none() {
+            return "VECTOR_NEEDED".into();
+        }
+        let mut new = Kept { at: now, version: old.version + 1, past: old.past_of_next(space), ..old.clone() };
+        if let Some(content) = change.content {
+            new.content = format!("content {content}");
+        }
+        if let Some(vector) = change.vector {
+            new.vector = vector.map(|values| values.map(f32::from));
+        }
+        if let Some(user) = change.user {
+            new.user = user.map(|user| USERS[usize::from(user)].to_string());
+        }
+        if let Some(rank) = change.rank {
+            new.rank = rank;
+        }
+        if let Some(ttl) = change.ttl_seconds {
+            new.expires = ttl.map(|ttl| now + i64::from(ttl) * SECOND);
+        }
+        let holds_the_same =
+            |other: &Kept| other.content == new.content && other.user == new.user && other.namespace == new.namespace;
+        let moved = old.content != new.content || old.user != new.user;
+        let taken = alive.iter().any(|(other, kept)| other != id && holds_the_same(kept));
+        if SPACES[space] == "once" && moved && taken {
+            return "AlreadyExists".into();
+        }
+        let said = format!("{id} v{} {:?}", new.version, new.content);
+        self.spaces.get_mut(&space).unwrap().insert(id.to_string(), new);
+        said
     }
 
     fn delete(&mut self, space: usize, now: i64, selects: impl Fn(&str, &Kept) -> bool) -> String {
@@ -183,10 +289,52 @@ impl Model {
     }
 }
 
-fn rank_of(memory: &v1::Memory) -> i64 {
-    match memory.metadata["rank"].kind {
+fn rank_of(memory: &v1::Memory) -> Option<i64> {
+    memory.metadata.get("rank").map(|rank| match rank.kind {
         Some(v1::value::Kind::IntegerValue(rank)) => rank,
         _ => panic!("ranks are integers"),
+    })
+}
+
+fn vector_of(memory: &v1::Memory) -> Option<[f32; 2]> {
+    memory.vectors.first().map(|vector| match &vector.data {
+        Some(v1::vector::Data::Dense(dense)) => [dense.values[0], dense.values[1]],
+        _ => panic!("only dense vectors are made here"),
+    })
+}
+
+/// An update as it is sent.
+fn wire_update(space: usize, id: u8, change: &Change) -> v1::UpdateMemoryRequest {
+    let mut memory = v1::Memory { id: format!("id{id}"), ..Default::default() };
+    let mut paths = Vec::new();
+    if let Some(content) = change.content {
+        paths.push("content");
+        memory.content = format!("content {content}");
+    }
+    if let Some(values) = change.vector {
+        paths.push("vectors");
+        memory.vectors = values.iter().map(|[x, y]| vector(&[f32::from(*x), f32::from(*y)])).collect();
+    }
+    if let Some(user) = change.user {
+        paths.push("scope.user_id");
+        let user_id = user.map(|user| USERS[usize::from(user)].to_string());
+        memory.scope = Some(v1::Scope { user_id, ..Default::default() });
+    }
+    if let Some(rank) = change.rank {
+        paths.push("metadata.rank");
+        memory.metadata = rank.into_iter().map(|rank| ("rank".to_string(), integer(rank))).collect();
+    }
+    if let Some(ttl) = change.ttl_seconds {
+        paths.push("ttl");
+        let seconds = ttl.map(i64::from);
+        memory.expiry = seconds.map(|seconds| v1::memory::Expiry::Ttl(prost_types::Duration { seconds, nanos: 0 }));
+    }
+    let paths = paths.into_iter().map(str::to_string).collect();
+    v1::UpdateMemoryRequest {
+        space: SPACES[space].into(),
+        memory: Some(memory),
+        update_mask: Some(prost_types::FieldMask { paths }),
+        ..Default::default()
     }
 }
 
@@ -197,12 +345,18 @@ fn said(result: Result<WriteResponse, cairn_engine::Error>) -> String {
             let result = |result: &v1::WriteResult| format!("{} v{} {}", result.id, result.version, result.outcome);
             response.results.iter().map(result).collect::<Vec<_>>().join(", ")
         }
+        Ok(WriteResponse::UpdateMemory(response)) => {
+            let memory = response.memory.unwrap();
+            format!("{} v{} {:?}", memory.id, memory.version, memory.content)
+        }
         Ok(WriteResponse::DeleteMemories(response)) => format!("deleted {}", response.deleted_count),
         Ok(WriteResponse::DeleteSpace(_)) | Ok(WriteResponse::CreateSpace(_)) => "done".into(),
         Ok(other) => format!("{other:?}"),
         Err(error) => match error.kind() {
             cairn_engine::ErrorKind::NotFound { .. } => "NotFound".into(),
             cairn_engine::ErrorKind::AlreadyExists { .. } => "AlreadyExists".into(),
+            cairn_engine::ErrorKind::Aborted => "Aborted".into(),
+            cairn_engine::ErrorKind::FailedPrecondition { reason } => reason.clone(),
             cairn_engine::ErrorKind::InvalidArgument { violations } => violations[0].field.clone(),
             other => format!("{other:?}"),
         },
@@ -241,7 +395,7 @@ impl Run {
             return if *known == body { result.clone() } else { "request_id".into() };
         }
         let result = expected(&mut self.model);
-        if !matches!(result.as_str(), "NotFound" | "AlreadyExists") {
+        if !matches!(result.as_str(), "NotFound" | "AlreadyExists" | "Aborted" | "VECTOR_NEEDED" | "update_mask") {
             self.model.requests.insert(key, (body, result.clone()));
         }
         result
@@ -257,6 +411,7 @@ impl Run {
             Step::Create { space: index } => {
                 let definition = v1::Space {
                     dedup_by_content: SPACES[*index] == "once",
+                    history_depth: DEPTHS[*index],
                     fields: vec![v1::IndexedField { path: "rank".into(), r#type: v1::FieldType::Integer as i32 }],
                     ..space(SPACES[*index], 2)
                 };
@@ -270,6 +425,7 @@ impl Run {
                 assert_eq!(deleted, self.model.spaces.remove(space).is_some());
             }
             Step::Add { space, items, insert, request } => self.add(*space, items, *insert, *request),
+            Step::Update { space, id, change, expect, request } => self.update(*space, *id, change, *expect, *request),
             Step::DeleteIds { space, ids, request } => {
                 let ids: Vec<_> = ids.iter().map(|id| format!("id{id}")).collect();
                 let target = v1::delete_memories_request::Target::Ids(v1::MemoryIds { ids: ids.clone() });
@@ -293,9 +449,9 @@ impl Run {
                     target: Some(v1::delete_memories_request::Target::Selection(selection)),
                     request_id: String::new(),
                 };
-                let expected = self
-                    .model
-                    .delete(*space, now, |_, kept| kept.rank < *below && (user.is_none() || kept.user == user));
+                let expected = self.model.delete(*space, now, |_, kept| {
+                    kept.rank.is_some_and(|rank| rank < *below) && (user.is_none() || kept.user == user)
+                });
                 assert_eq!(said(self.bed.write(WriteRequest::DeleteMemories(wire))), expected);
             }
             Step::Expire => {
@@ -332,6 +488,29 @@ impl Run {
         assert_eq!(said(self.bed.write(WriteRequest::AddMemories(wire))), expected);
     }
 
+    fn update(&mut self, space: usize, id: u8, change: &Change, expect: Option<u64>, request: Option<u8>) {
+        let now = self.bed.now;
+        let name = format!("id{id}");
+        let version = self.model.alive(space, now).get(&name).map_or(1, |kept| kept.version);
+        let expect = expect.map(|more| version + more);
+        let wire = v1::UpdateMemoryRequest {
+            expected_version: expect.unwrap_or_default(),
+            request_id: Self::request_id(request),
+            ..wire_update(space, id, change)
+        };
+        let names_nothing = wire.update_mask.as_ref().is_some_and(|mask| mask.paths.is_empty());
+        let expected = if names_nothing {
+            "update_mask".to_string()
+        } else {
+            let body = format!("{wire:?}");
+            self.once(request.map(|id| ("update", id)), body, |model| model.update(space, &name, change, expect, now))
+        };
+        let said = said(self.bed.write(WriteRequest::UpdateMemory(wire)));
+        // A retry is told the text only while the version that it made is kept.
+        let kept = expected.split_once(" \"").map_or(expected.as_str(), |(version, _)| version);
+        assert!(said == expected || said == format!("{kept} \"\""), "{said} is not {expected}");
+    }
+
     /// A crash: what was not flushed is gone; the log is applied again, some of it a second time.
     fn crash(&mut self) {
         self.crashes += 1;
@@ -354,136 +533,6 @@ impl Run {
         }
         self.applied_by_other = self.bed.log.len();
         assert_eq!(self.other.applied().digest, self.bed.engine.applied().digest);
-    }
-}
-
-/// Compares everything that can be asked with the model.
-fn check_answers(engine: &Engine, bed: &Bed, model: &Model) {
-    let at = bed.at();
-    for (index, name) in SPACES.iter().enumerate() {
-        let alive = model.alive(index, bed.now);
-        let listed = list(engine, name, &at);
-        if !model.spaces.contains_key(&index) {
-            assert!(listed.is_err(), "a space that was deleted is listed");
-            continue;
-        }
-        let mut expected: Vec<_> = alive.keys().cloned().collect();
-        let mut found: Vec<_> = listed.unwrap().into_iter().map(|memory| memory.id).collect();
-        found.sort();
-        expected.sort();
-        assert_eq!(found, expected);
-        check_each(engine, name, &alive, &at);
-        check_namespaces(engine, name, &alive, &at);
-        for user in [None, Some("ann")] {
-            for below in [None, Some(1)] {
-                check_selection(engine, name, &alive, &at, user, below);
-            }
-        }
-    }
-}
-
-fn list(engine: &Engine, space: &str, at: &ReadPoint) -> Result<Vec<v1::Memory>, cairn_engine::Error> {
-    let mut memories = Vec::new();
-    let mut request = v1::ListMemoriesRequest { space: space.into(), page_size: 2, ..Default::default() };
-    loop {
-        let page = engine.list_memories(&me(), &request, at)?;
-        memories.extend(page.memories);
-        if page.next_page_token.is_empty() {
-            let times: Vec<_> = memories.iter().map(|memory| memory.created_at.unwrap().seconds).collect();
-            assert!(times.is_sorted_by(|a, b| a >= b), "newest first");
-            return Ok(memories);
-        }
-        request.page_token = page.next_page_token;
-    }
-}
-
-fn check_each(engine: &Engine, space: &str, alive: &BTreeMap<String, Kept>, at: &ReadPoint) {
-    let ids: Vec<_> = (0..12).map(|id| format!("id{id}")).collect();
-    let request = v1::GetMemoriesRequest { space: space.into(), ids, include_vectors: true, ..Default::default() };
-    let found = engine.get_memories(&me(), &request, at).unwrap();
-    assert_eq!(found.memories.len(), alive.len());
-    assert_eq!(found.missing_ids.len(), 12 - alive.len());
-    for memory in found.memories {
-        let kept = &alive[&memory.id];
-        let values = memory.vectors.first().map(|vector| match &vector.data {
-            Some(v1::vector::Data::Dense(dense)) => [dense.values[0], dense.values[1]],
-            _ => panic!("only dense vectors are made here"),
-        });
-        let scope = memory.scope.clone().unwrap_or_default();
-        let seen = Kept {
-            rank: rank_of(&memory),
-            content: memory.content,
-            user: scope.user_id,
-            namespace: scope.namespace,
-            vector: values,
-            at: memory.updated_at.unwrap().seconds * SECOND,
-            expires: memory.expiry.map(|expiry| match expiry {
-                v1::memory::Expiry::ExpiresAt(time) => time.seconds * SECOND,
-                v1::memory::Expiry::Ttl(_) => panic!("reads say when, not how long"),
-            }),
-            version: memory.version,
-        };
-        assert_eq!(&seen, kept);
-    }
-}
-
-fn check_namespaces(engine: &Engine, space: &str, alive: &BTreeMap<String, Kept>, at: &ReadPoint) {
-    let mut expected = BTreeMap::new();
-    for namespace in alive.values().filter_map(|kept| kept.namespace.clone()) {
-        *expected.entry(namespace).or_insert(0u64) += 1;
-    }
-    let request = v1::ListNamespacesRequest { space: space.into(), ..Default::default() };
-    let found = engine.list_namespaces(&me(), &request, at).unwrap().namespaces;
-    let found: Vec<_> = found.into_iter().map(|namespace| (namespace.path, namespace.memory_count)).collect();
-    assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
-}
-
-fn check_selection(
-    engine: &Engine,
-    space: &str,
-    alive: &BTreeMap<String, Kept>,
-    at: &ReadPoint,
-    user: Option<&str>,
-    below: Option<i64>,
-) {
-    let scope = user.map(|user| v1::Scope { user_id: Some(user.into()), ..Default::default() });
-    let filter = below.map(|below| v1::Filter {
-        node: Some(v1::filter::Node::All(v1::FilterList {
-            filters: vec![
-                condition("metadata.rank", Test::Lt(integer(below))),
-                condition("metadata.unknown", Test::Ne(text("x"))),
-            ],
-        })),
-    });
-    let selected: BTreeMap<_, _> = alive
-        .iter()
-        .filter(|(_, kept)| user.is_none_or(|user| kept.user.as_deref() == Some(user)))
-        .filter(|(_, kept)| below.is_none_or(|below| kept.rank < below))
-        .collect();
-    let request = v1::CountMemoriesRequest {
-        space: space.into(),
-        scope: scope.clone(),
-        filter: filter.clone(),
-        ..Default::default()
-    };
-    let count = engine.count_memories(&me(), &request, at).unwrap().count;
-    assert_eq!(count, selected.len() as u64);
-
-    let mut expected: Vec<(f64, &str)> = selected
-        .iter()
-        .filter_map(|(id, kept)| {
-            let [x, y] = kept.vector?;
-            let score = (f64::from(x) * 2.0 + f64::from(y)) / (f64::from(x).hypot(f64::from(y)) * 5f64.sqrt());
-            Some((score, id.as_str()))
-        })
-        .collect();
-    expected.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    let request = v1::SearchMemoriesRequest { scope, filter, limit: 4, ..query(space, &[2.0, 1.0]) };
-    let hits = engine.search_memories(&me(), &request, at).unwrap().hits;
-    assert_eq!(hits.len(), expected.len().min(4), "min(limit, matches) hits");
-    for (hit, (score, _)) in hits.iter().zip(&expected) {
-        assert!((hit.score - score).abs() < 1e-5, "{} is not {score}", hit.score);
-        assert!(selected.contains_key(&hit.memory.as_ref().unwrap().id));
     }
 }
 
