@@ -128,6 +128,7 @@ fn every_verb_works_on_a_development_server() {
     let server = Server::start(directory.path());
     adding_and_reading(&server);
     searching(&server);
+    watching(&server);
     spaces(&server);
     files_go_in_as_they_came_out(&server, directory.path());
     deleting(&server);
@@ -192,6 +193,23 @@ fn searching(server: &Server) {
     assert_eq!((hits.as_array().map(Vec::len), hits[0]["memory"]["id"].as_str()), (Some(1), Some("work")));
 }
 
+fn watching(server: &Server) {
+    server.ok(&["space", "create", "news", "--dimension", "2"]);
+    let first = json_lines(&server.ok(&["add", "one", "--id", "a", "--space", "news", "-o", "json"])).remove(0);
+    let position = first["position"].as_str().unwrap();
+    server.ok(&["add", "two", "--id", "b", "--user", "ann", "--space", "news"]);
+    server.ok(&["rm", "a", "--yes", "--space", "news"]);
+    let lines = server.ok(&["watch", "--after", position, "-n", "2", "--space", "news"]);
+    let seen: Vec<Vec<&str>> = lines.lines().map(|line| line.split('\t').skip(1).take(3).collect()).collect();
+    assert_eq!(seen, [["created", "b", "1"], ["deleted", "a", "1"]]);
+    let watch = ["watch", "--after", position, "-n", "1", "--user", "ann", "--include-memory", "-o", "json"];
+    let json = json_lines(&server.ok(&[&watch[..], &["--space", "news"]].concat())).remove(0);
+    assert_eq!((json["change"].as_str(), json["memory"]["content"].as_str()), (Some("created"), Some("two")));
+    assert!(server.fails(&["watch", "--after", "soon", "--space", "news"], USAGE).contains("after"));
+    server.fails(&["watch", "--include-memory", "--space", "news"], USAGE);
+    server.ok(&["space", "rm", "news", "--yes"]);
+}
+
 fn spaces(server: &Server) {
     let create = ["space", "create", "points", "--dimension", "2", "--metric", "l2", "--field", "topic:keyword"];
     assert_eq!(server.ok(&create), "points\n");
@@ -215,6 +233,14 @@ fn spaces(server: &Server) {
     assert_eq!(names, ["default", "points"]);
     let info = json_lines(&server.ok(&["space", "get", "points", "-o", "json"])).remove(0);
     assert_eq!((info["statistics"]["vectors"].as_u64(), info["metric"].as_str()), (Some(3), Some("l2")));
+
+    assert_eq!(server.ok(&["space", "alias", "live", "points"]), "\n");
+    assert_eq!(server.ok(&["count", "--space", "live"]), "3\n");
+    assert!(server.fails(&["space", "alias", "live", "nowhere"], NOT_FOUND).contains("nowhere"));
+    assert!(server.fails(&["space", "alias", "default", "points"], CONFLICT).contains("default"));
+    assert!(server.fails(&["space", "rm", "live", "--yes"], USAGE).contains("points"));
+    assert_eq!(server.ok(&["space", "alias", "live", "--remove"]), "points\n");
+    server.fails(&["count", "--space", "live"], NOT_FOUND);
 
     assert!(server.fails(&["space", "rm", "points"], USAGE).contains("--yes"));
     assert_eq!(server.ok(&["space", "rm", "points", "--yes"]), "3\n");

@@ -13,7 +13,7 @@ use crate::call::{Core, method};
 use crate::endpoints::{CallKind, Endpoints};
 use crate::error::{Error, Result};
 use crate::proto;
-use crate::results::{self, Consistency, Deleted, Position, SpaceCreated, SpacePage};
+use crate::results::{self, AliasSet, Consistency, Deleted, Position, SpaceCreated, SpacePage};
 use crate::{NewSpace, RetryPolicy, Space};
 
 /// Where a node on this machine takes client calls.
@@ -106,6 +106,17 @@ impl Client {
     pub fn delete_space(&self, name: impl Into<String>) -> DeleteSpace {
         let request = proto::DeleteSpaceRequest { name: name.into(), ..Default::default() };
         DeleteSpace { core: self.core.clone(), request, deadline: None }
+    }
+
+    /// Lets an alias mean a space from now on, at once for everyone; it may have meant another one before.
+    pub fn set_alias(&self, alias: impl Into<String>, space: impl Into<String>) -> SetAlias {
+        let request = proto::SetAliasRequest { alias: alias.into(), space: space.into(), ..Default::default() };
+        SetAlias { core: self.core.clone(), request, deadline: None }
+    }
+
+    /// Removes an alias; the space that it means stays.
+    pub fn remove_alias(&self, alias: impl Into<String>) -> SetAlias {
+        self.set_alias(alias, "")
     }
 
     /// Lists the spaces.
@@ -227,6 +238,22 @@ impl DeleteSpace {
         let send = method!(SpaceServiceClient, delete_space);
         let answer = self.core.call(CallKind::Write, self.deadline, self.request, send).await?;
         Ok(Deleted { count: answer.deleted_count, position: answer.position.into() })
+    }
+}
+
+call_builder! {
+    /// Sets or removes an alias; await it.
+    SetAlias(proto::SetAliasRequest) -> AliasSet
+}
+write_builder!(SetAlias);
+
+impl SetAlias {
+    async fn send(mut self) -> Result<AliasSet> {
+        request_id_or_new(&mut self.request.request_id);
+        let send = method!(SpaceServiceClient, set_alias);
+        let answer = self.core.call(CallKind::Write, self.deadline, self.request, send).await?;
+        let previous_space = (!answer.previous_space.is_empty()).then_some(answer.previous_space);
+        Ok(AliasSet { previous_space, position: answer.position.into() })
     }
 }
 

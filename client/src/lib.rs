@@ -26,9 +26,11 @@
 //! | exactly once | Every try of a write carries the same request id, so that it is applied once, whatever broke. |
 //! | failover | With several endpoints a call moves on when a node fails; a node that hangs gets half of the time that is left. |
 //! | leader hint | Writes go to the leader itself where it is among the endpoints; any other node would forward them. |
+//! | imports | A stream of batches is sent again from the last acknowledgement on, at another node where needed; each batch is applied once. |
+//! | watches | A stream of changes goes on at another node behind the last event, without a gap and without repetitions. |
 //! | errors | [`Error`] holds a coarse [`ErrorKind`], the server's stable reason, and the fields that are wrong. |
 //!
-//! Files: `client` (builder, spaces, cluster), `space` (memories of one space), `call` (the retry loop), `retry` and
+//! Files: `client` (builder, spaces, cluster), `space` (memories of one space), `import` (many memories), `watch` (their changes), `call` (the retry loop), `retry` and
 //! `endpoints` (its decisions), `error`, and the data types `memory`, `value`, `timestamp`, `filter`, `query`,
 //! `new_space`, `results`, `batch`.
 
@@ -39,6 +41,7 @@ mod cluster;
 mod endpoints;
 mod error;
 mod filter;
+mod import;
 mod memory;
 mod new_space;
 mod query;
@@ -47,6 +50,7 @@ mod retry;
 mod space;
 mod timestamp;
 mod value;
+mod watch;
 
 #[cfg(test)]
 mod mock;
@@ -58,18 +62,20 @@ pub use cairn_proto::v1 as proto;
 pub use cairn_proto::v1::{FieldType, Metric};
 
 pub use batch::{BATCH_BYTES_MAX, BATCH_COUNT_MAX, batches, encoded_bytes};
-pub use client::{Client, ClientBuilder, ClusterStatus, CreateSpace, DeleteSpace, ListSpaces};
+pub use client::{Client, ClientBuilder, ClusterStatus, CreateSpace, DeleteSpace, ListSpaces, SetAlias};
 pub use cluster::{AddMember, DrainNode, PromoteMember, RemoveMember, TransferLeadership};
 pub use error::{Error, ErrorKind, Result, Violation};
 pub use filter::{Condition, Field, Filter, Test, field};
+pub use import::{Import, ImportProgress};
 pub use memory::{Expiry, Memory, Scope, Vector};
 pub use new_space::NewSpace;
 pub use query::Query;
 pub use results::{
-    Added, Consistency, Counted, Deleted, Found, Hit, Outcome, Page, Position, SearchResult, SpaceCreated, SpaceInfo,
-    SpacePage, WriteResult,
+    Added, AliasSet, Consistency, Counted, Deleted, Found, Hit, Outcome, Page, Position, SearchResult, SpaceCreated,
+    SpaceInfo, SpacePage, WriteResult,
 };
 pub use retry::RetryPolicy;
 pub use space::{Add, Count, Delete, Get, Info, List, Order, Search, Space};
 pub use timestamp::{ParseTimestampError, Timestamp};
 pub use value::Value;
+pub use watch::{Change, ChangeKind, Watch, WatchEvent};

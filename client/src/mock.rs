@@ -44,6 +44,11 @@ struct State {
     script: VecDeque<Step>,
     seen: Vec<Seen>,
     pages: usize,
+    watches: VecDeque<Vec<Result<proto::WatchMemoriesResponse, Status>>>,
+    watched: Vec<String>,
+    /// After how many acknowledgements each import breaks, and how; without an entry it goes on to its end.
+    imports: VecDeque<(usize, Status)>,
+    imported: Vec<(u64, Vec<String>)>,
     listed: Vec<proto::ListMemoriesRequest>,
 }
 
@@ -66,6 +71,26 @@ impl Mock {
 
     pub(crate) fn listed(&self) -> Vec<proto::ListMemoriesRequest> {
         self.state.lock().listed.clone()
+    }
+
+    /// What the next watches tell, one after the other; without one, they are refused as unavailable.
+    pub(crate) fn tell(&self, watches: impl IntoIterator<Item = Vec<Result<proto::WatchMemoriesResponse, Status>>>) {
+        self.state.lock().watches.extend(watches);
+    }
+
+    /// Lets the next imports break after so many acknowledgements each.
+    pub(crate) fn break_imports(&self, imports: impl IntoIterator<Item = (usize, Status)>) {
+        self.state.lock().imports.extend(imports);
+    }
+
+    /// Every batch that arrived: its offset, and the ids of its memories.
+    pub(crate) fn imported(&self) -> Vec<(u64, Vec<String>)> {
+        self.state.lock().imported.clone()
+    }
+
+    /// The positions that watches were to begin behind.
+    pub(crate) fn watched(&self) -> Vec<String> {
+        self.state.lock().watched.clone()
     }
 
     async fn play<A>(&self, seen: Seen, answer: A) -> Result<Response<A>, Status> {
@@ -100,8 +125,8 @@ fn unscripted<T>() -> Answer<T> {
 
 #[tonic::async_trait]
 impl MemoryService for Mock {
-    type ImportMemoriesStream = tokio_stream::Empty<Result<proto::ImportMemoriesResponse, Status>>;
-    type WatchMemoriesStream = tokio_stream::Empty<Result<proto::WatchMemoriesResponse, Status>>;
+    type ImportMemoriesStream = tokio_stream::wrappers::ReceiverStream<Result<proto::ImportMemoriesResponse, Status>>;
+    type WatchMemoriesStream = tokio_stream::Iter<std::vec::IntoIter<Result<proto::WatchMemoriesResponse, Status>>>;
 
     async fn add_memories(&self, request: Request<proto::AddMemoriesRequest>) -> Answer<proto::AddMemoriesResponse> {
         let results = request.get_ref().memories.iter().map(|memory| proto::WriteResult {
@@ -137,9 +162,37 @@ impl MemoryService for Mock {
 
     async fn import_memories(
         &self,
-        _: Request<tonic::Streaming<proto::ImportMemoriesRequest>>,
+        request: Request<tonic::Streaming<proto::ImportMemoriesRequest>>,
     ) -> Answer<Self::ImportMemoriesStream> {
-        unscripted()
+        use proto::import_memories_request::Message;
+        let (mut requests, state) = (request.into_inner(), Arc::clone(&self.state));
+        let (answers, answered) = tokio::sync::mpsc::channel(1);
+        let end = state.lock().imports.pop_front();
+        tokio::spawn(async move {
+            let mut left = end.as_ref().map_or(usize::MAX, |(acknowledgements, _)| *acknowledgements);
+            while let Ok(Some(request)) = requests.message().await {
+                let Some(Message::Batch(batch)) = request.message else { continue };
+                let ids: Vec<String> = batch.memories.into_iter().map(|memory| memory.id).collect();
+                let result = |id: &String| proto::WriteResult { id: id.clone(), version: 1, outcome: 1 };
+                let answer = proto::ImportMemoriesResponse {
+                    acknowledged_offset: batch.offset + ids.len() as u64,
+                    results: ids.iter().map(result).collect(),
+                    position: "p5".to_owned(),
+                };
+                state.lock().imported.push((batch.offset, ids));
+                if left == 0 {
+                    break;
+                }
+                left -= 1;
+                if answers.send(Ok(answer)).await.is_err() {
+                    return;
+                }
+            }
+            if let Some((_, status)) = end {
+                let _ = answers.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(tokio_stream::wrappers::ReceiverStream::new(answered)))
     }
 
     async fn get_memories(&self, _: Request<proto::GetMemoriesRequest>) -> Answer<proto::GetMemoriesResponse> {
@@ -173,7 +226,13 @@ impl MemoryService for Mock {
         unscripted()
     }
 
-    async fn watch_memories(&self, _: Request<proto::WatchMemoriesRequest>) -> Answer<Self::WatchMemoriesStream> {
-        unscripted()
+    async fn watch_memories(&self, request: Request<proto::WatchMemoriesRequest>) -> Answer<Self::WatchMemoriesStream> {
+        let told = {
+            let mut state = self.state.lock();
+            state.watched.push(request.get_ref().after.clone());
+            state.watches.pop_front()
+        };
+        let told = told.ok_or_else(|| Status::unavailable("nothing is told here"))?;
+        Ok(Response::new(tokio_stream::iter(told)))
     }
 }

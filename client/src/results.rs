@@ -155,6 +155,15 @@ pub struct SpaceCreated {
     pub position: Position,
 }
 
+/// An alias that was set or removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AliasSet {
+    /// The name of the space that the alias meant before, where it meant one.
+    pub previous_space: Option<String>,
+    /// Where in the log the change is.
+    pub position: Position,
+}
+
 /// How fresh the answer of a read must be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Consistency {
@@ -212,7 +221,7 @@ impl Added {
 }
 
 impl WriteResult {
-    fn from_proto(result: proto::WriteResult) -> Result<Self> {
+    pub(crate) fn from_proto(result: proto::WriteResult) -> Result<Self> {
         let outcome = match result.outcome() {
             proto::WriteOutcome::Created => Outcome::Created,
             proto::WriteOutcome::Replaced => Outcome::Replaced,

@@ -18,7 +18,7 @@ use crate::endpoints::CallKind;
 use crate::error::{Error, Result};
 use crate::proto;
 use crate::results::{self, Added, Consistency, Counted, Deleted, Found, Page, Position, SearchResult, SpaceInfo};
-use crate::{Filter, Memory, Query, Scope};
+use crate::{Filter, Import, Memory, Query, Scope, Watch};
 
 /// A handle to one space, by name or alias; made by [`Client::space`](crate::Client::space), without a call.
 #[derive(Clone)]
@@ -103,6 +103,17 @@ impl Space {
         let request =
             proto::DeleteMemoriesRequest { space: self.name.clone(), target: Some(target), ..Default::default() };
         Delete { core: self.core.clone(), request, deadline: None }
+    }
+
+    /// Writes any number of memories. Under the same id and with the same memories an import can be begun anew within
+    /// 24 hours, after whatever broke: what was written is not written again. The id has 1 to 64 bytes.
+    pub fn import(&self, import_id: impl Into<String>) -> Import {
+        Import::new(self.core.clone(), self.name.clone(), import_id.into())
+    }
+
+    /// Follows the changes of the space, from now on or from a position.
+    pub fn watch(&self) -> Watch {
+        Watch::new(self.core.clone(), self.name.clone())
     }
 
     /// Reads the space itself and what is in it.

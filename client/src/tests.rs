@@ -213,3 +213,155 @@ async fn a_position_of_a_write_is_for_a_later_read() {
 fn a_client_is_built_outside_of_a_runtime() {
     assert!(Client::builder().build().is_ok());
 }
+
+mod watches {
+    use futures::StreamExt;
+
+    use super::*;
+    use crate::proto::watch_memories_response::Message;
+    use crate::{ChangeKind, WatchEvent, proto};
+
+    type Told = Result<proto::WatchMemoriesResponse, Status>;
+
+    fn change(id: &str, position: &str) -> Told {
+        let change = proto::MemoryChange {
+            r#type: proto::ChangeType::Created.into(),
+            id: id.to_owned(),
+            version: 1,
+            position: position.to_owned(),
+            ..Default::default()
+        };
+        Ok(proto::WatchMemoriesResponse { message: Some(Message::Change(change)) })
+    }
+
+    fn progress(position: &str) -> Told {
+        let progress = proto::WatchProgress { position: position.to_owned() };
+        Ok(proto::WatchMemoriesResponse { message: Some(Message::Progress(progress)) })
+    }
+
+    fn broken() -> Told {
+        Err(Status::unavailable("the node is stopping"))
+    }
+
+    #[tokio::test]
+    async fn a_broken_watch_goes_on_behind_its_last_event() {
+        let mock = Mock::start([]).await;
+        mock.tell([
+            vec![progress("p0"), change("a", "p1"), broken()],
+            vec![broken()],
+            // An end without a reason is taken for a broken one.
+            vec![change("b", "p2")],
+            vec![progress("p3"), Err(Status::out_of_range("no longer kept"))],
+        ]);
+        let events: Vec<_> = client_of(&[&mock]).space("default").watch().stream().collect().await;
+        let positions: Vec<_> = events.iter().flatten().map(|event| event.position().to_string()).collect();
+        assert_eq!(positions, ["p0", "p1", "p2", "p3"]);
+        assert!(matches!(&events[1], Ok(WatchEvent::Change(change)) if change.kind == ChangeKind::Created));
+        assert_eq!(events.last().unwrap().as_ref().unwrap_err().kind(), ErrorKind::OutOfRange);
+        assert_eq!(mock.watched(), ["", "p1", "p1", "p2"]);
+    }
+
+    #[tokio::test]
+    async fn another_node_takes_over() {
+        let (first, second) = (Mock::start([]).await, Mock::start([]).await);
+        first.tell([vec![progress("p0"), broken()]]);
+        second.tell([vec![change("a", "p1"), Err(Status::not_found("gone"))]]);
+        let events: Vec<_> = client_of(&[&first, &second]).space("default").watch().stream().collect().await;
+        assert_eq!(events.iter().flatten().count(), 2);
+        assert_eq!((first.watched().len() >= 2, second.watched()), (true, vec!["p0".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn patience_has_an_end_and_a_first_connection_has_its_deadline() {
+        let mock = Mock::start([]).await;
+        let watch = client_of(&[&mock]).space("default").watch().after("p9").patience(Duration::ZERO);
+        mock.tell([vec![progress("p9"), broken()]]);
+        let events: Vec<_> = watch.stream().collect().await;
+        assert_eq!(events.len(), 2);
+        assert_eq!(events[1].as_ref().unwrap_err().kind(), ErrorKind::Unavailable);
+        let client = Client::builder().endpoints([mock.address.clone()]).retry(RetryPolicy::none()).build().unwrap();
+        let events: Vec<_> = client.space("default").watch().stream().collect().await;
+        assert_eq!(events.len(), 1);
+        assert!(events[0].is_err());
+    }
+}
+
+mod imports {
+    use futures::{StreamExt, stream};
+
+    use super::*;
+    use crate::{BATCH_COUNT_MAX, ImportProgress, Result};
+
+    fn memories(count: usize) -> impl futures::Stream<Item = Memory> + Send + 'static {
+        stream::iter((0..count).map(|number| Memory::new("text").id(number.to_string())))
+    }
+
+    async fn import(mock: &Mock, count: usize) -> Vec<Result<ImportProgress>> {
+        client_of(&[mock]).space("default").import("i").stream(memories(count)).collect().await
+    }
+
+    /// The ids of all batches by their offsets; a batch that is sent again must be the same.
+    fn arrived(mock: &Mock) -> Vec<String> {
+        let mut batches = std::collections::BTreeMap::new();
+        for (offset, ids) in mock.imported() {
+            if let Some(earlier) = batches.insert(offset, ids.clone()) {
+                assert_eq!(earlier, ids, "the batch at {offset} has changed");
+            }
+        }
+        batches.into_values().flatten().collect()
+    }
+
+    fn numbers(count: usize) -> Vec<String> {
+        (0..count).map(|number| number.to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn memories_arrive_in_batches_and_each_is_acknowledged() {
+        let mock = Mock::start([]).await;
+        let count = BATCH_COUNT_MAX * 2 + 7;
+        let progress = import(&mock, count).await;
+        let ends: Vec<_> = progress.iter().map(|progress| progress.as_ref().unwrap().acknowledged).collect();
+        assert_eq!(ends, [1_000, 2_000, 2_007]);
+        assert_eq!(arrived(&mock), numbers(count));
+        assert!(import(&mock, 0).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_was_not_acknowledged_is_sent_again() {
+        let mock = Mock::start([]).await;
+        let broken = || Status::unavailable("the node is stopping");
+        mock.break_imports([(0, broken()), (2, broken()), (0, broken()), (1, broken())]);
+        let count = BATCH_COUNT_MAX * 9 + 1;
+        let progress = import(&mock, count).await;
+        let ends: Vec<_> = progress.iter().map(|progress| progress.as_ref().unwrap().acknowledged).collect();
+        assert_eq!(ends, (1..=9).map(|number| number * 1_000).chain([9_001]).collect::<Vec<u64>>());
+        assert_eq!(arrived(&mock), numbers(count));
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_wrong_ends_the_import() {
+        let mock = Mock::start([]).await;
+        mock.break_imports([(1, Status::invalid_argument("batch.memories[3].id: too long"))]);
+        let progress = import(&mock, BATCH_COUNT_MAX * 3).await;
+        assert_eq!(progress.len(), 2);
+        assert_eq!(progress[1].as_ref().unwrap_err().kind(), ErrorKind::InvalidArgument);
+    }
+
+    #[tokio::test]
+    async fn an_import_can_begin_where_another_one_ended() {
+        let mock = Mock::start([]).await;
+        let space = client_of(&[&mock]).space("default");
+        let progress: Vec<_> = space.import("i").from_offset(500).stream(memories(10)).collect().await;
+        assert_eq!(progress[0].as_ref().unwrap().acknowledged, 510);
+        assert_eq!(mock.imported()[0].0, 500);
+    }
+
+    #[tokio::test]
+    async fn large_memories_make_small_batches() {
+        let mock = Mock::start([]).await;
+        let large = stream::iter((0..7).map(|number| Memory::new("x".repeat(1_000_000)).id(number.to_string())));
+        let progress: Vec<_> = client_of(&[&mock]).space("default").import("i").stream(large).collect().await;
+        assert!(progress.len() >= 3 && progress.iter().all(Result::is_ok), "{progress:?}");
+        assert_eq!(arrived(&mock), numbers(7));
+    }
+}

@@ -102,6 +102,8 @@ pub enum WriteResponse {
     CreateSpace(v1::CreateSpaceResponse),
     /// See `SpaceService.DeleteSpace`.
     DeleteSpace(v1::DeleteSpaceResponse),
+    /// See `SpaceService.SetAlias`.
+    SetAlias(v1::SetAliasResponse),
     /// A command of the system: a tenant, a version, an expiry, nothing.
     Done,
 }

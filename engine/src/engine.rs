@@ -13,11 +13,12 @@ use crate::api::{AppliedState, ApplyEntry, Checkpoint, Embedded, Principal, Read
 use crate::apply::{Applier, EXPIRE_ROWS_MAX, Hints, log_id};
 use crate::crypto::TenantId;
 use crate::error::{Error, ErrorKind, Result};
+use crate::feed_heads::FeedHeads;
 use crate::keyring::Keyring;
 use crate::options::Options;
 use crate::partitions::Partitions;
 use crate::position::{LogId, Position};
-use crate::reads::Reader;
+use crate::reads::{FeedCursor, FeedPage, Reader};
 use crate::requests;
 use crate::store::decode;
 use crate::store::keys::{Key, Kind, end_of_time, prefix_of_kind};
@@ -39,6 +40,7 @@ pub struct Engine {
     /// What the one applying thread needs; its lock makes appliers take turns.
     applying: Mutex<Applying>,
     applied: RwLock<AppliedState>,
+    heads: FeedHeads,
 }
 
 /// The applied record as it was written last, and where queues begin.
@@ -55,6 +57,7 @@ impl Engine {
         let store = Store::open(options, Sealer::new(keyring, options.group))?;
         let state = store.applied()?;
         Ok(Self {
+            heads: FeedHeads::new(state.applied.as_ref().map_or(0, |applied| applied.index)),
             applied: RwLock::new(applied_state(&state)?),
             applying: Mutex::new(Applying { state, hints: Hints::default() }),
             partitions: Partitions::new(options),
@@ -139,6 +142,7 @@ impl Engine {
         let state = applied_state(&applied.state)?;
         self.partitions.publish(applied.changes, || self.store.write(applied.batch)).map_err(must_stop)?;
         *applying = Applying { state: applied.state, hints: applied.hints };
+        self.heads.raise(applied.fed);
         *self.applied.write() = state;
         Ok(outcomes)
     }
@@ -271,6 +275,35 @@ impl Engine {
         at: &ReadPoint,
     ) -> Result<v1::ListSpacesResponse> {
         self.reader(principal, at)?.list_spaces(request)
+    }
+
+    /// Begins to follow the changes of a space, for `MemoryService.WatchMemories`. A position that is no longer kept is
+    /// OUT_OF_RANGE; one that is not applied here yet is UNAVAILABLE.
+    pub fn open_feed(
+        &self,
+        principal: &Principal,
+        request: &v1::WatchMemoriesRequest,
+        at: &ReadPoint,
+    ) -> Result<FeedCursor> {
+        self.reader(principal, at)?.open_feed(request, at.index)
+    }
+
+    /// The next changes behind a cursor, none where there are none. NOT_FOUND where the space is gone, OUT_OF_RANGE where the
+    /// cursor was left behind.
+    pub fn read_feed(&self, principal: &Principal, cursor: &FeedCursor, at: &ReadPoint) -> Result<FeedPage> {
+        self.reader(principal, at)?.read_feed(cursor)
+    }
+
+    /// Moves a cursor on to what is applied, where nothing has happened in its space; `false` where something has, so
+    /// that the feed must be read. Never touches the disk, so that many can wait for their spaces.
+    pub fn skip_feed(&self, cursor: &mut FeedCursor) -> bool {
+        // In this order: whatever happens behind the index that is read first is found by the next call.
+        let applied = self.applied.read().log_id.map_or(0, |id| id.index);
+        let quiet = !cursor.is_within_command() && self.heads.of(cursor.space) <= cursor.index;
+        if quiet {
+            cursor.index = cursor.index.max(applied);
+        }
+        quiet
     }
 
     /// How many memories all spaces hold together, expired ones that are not removed yet included.

@@ -108,6 +108,15 @@ impl Problem {
         Self::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline passed before the node could answer")
     }
 
+    /// A client that does not read what it asked for.
+    pub(crate) fn slow_reader(stalled: Duration) -> Self {
+        let message = format!(
+            "the stream was left unread for {} s and was shed; go on from the last position that arrived",
+            stalled.as_secs_f64()
+        );
+        Self::exhausted("SLOW_READER", message, "stream", UNAVAILABLE_RETRY)
+    }
+
     /// Something bounded is full; `subject` names it.
     fn exhausted(reason: &str, message: impl Into<String>, subject: &'static str, retry_after: Duration) -> Self {
         let mut problem = Self::new(Code::ResourceExhausted, reason, message);
@@ -167,6 +176,23 @@ impl Problem {
         }
         self.0.message = format!("{parent}: {}", self.0.message);
         self
+    }
+
+    /// The same failure with all its fields named anew.
+    pub(crate) fn rename_fields(mut self, rename: impl Fn(&str) -> String) -> Self {
+        for violation in &mut self.0.violations {
+            let renamed = rename(&violation.field);
+            if let Some(rest) = self.0.message.strip_prefix(&violation.field) {
+                self.0.message = format!("{renamed}{rest}");
+            }
+            violation.field = renamed;
+        }
+        self
+    }
+
+    /// How long a caller that is refused for want of room should wait.
+    pub(crate) fn overload_wait(&self) -> Option<Duration> {
+        self.0.retry_after.filter(|_| self.0.code == Code::ResourceExhausted)
     }
 
     /// The same failure with an entry in the metadata of its ErrorInfo.
@@ -429,7 +455,8 @@ mod tests {
                 "EMBEDDER_DIMENSION",
                 "",
             ),
-            (Problem::unimplemented("WatchMemories"), Code::Unimplemented, "NOT_SERVED_YET", ""),
+            (Problem::unimplemented("AddMember"), Code::Unimplemented, "NOT_SERVED_YET", ""),
+            (Problem::slow_reader(SECOND), Code::ResourceExhausted, "SLOW_READER", "retry"),
             (Problem::deadline(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED", ""),
         ]
     }

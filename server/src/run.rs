@@ -463,6 +463,7 @@ impl Handle {
         if let Err(error) = self.node.drain(true, HANDOVER_PATIENCE).await {
             tracing::warn!(%error, "leadership was not handed over");
         }
+        self.service.end_streams();
         self.grpc_stop.cancel();
         let gateway = self.gateway.as_ref();
         let ends = async {

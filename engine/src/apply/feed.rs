@@ -16,6 +16,7 @@ impl Applier<'_> {
             let count = changes.len() as u32;
             let record = FeedRecord { changes, changed_at_micros: self.stamp_micros() };
             self.overlay.put_message(Key::Feed { index: self.index, space, changes: count }, None, &record);
+            self.fed.push((space, self.index));
             self.state.feed_changes += u64::from(count);
         }
         Ok(())
@@ -37,6 +38,7 @@ impl Applier<'_> {
                     break;
                 }
                 self.overlay.delete(key, None);
+                self.state.feed_dropped_index = index;
                 self.state.feed_changes = self.state.feed_changes.saturating_sub(u64::from(changes));
                 self.hints.feed_from_index = index;
             }

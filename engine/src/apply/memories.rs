@@ -156,6 +156,10 @@ impl Applier<'_> {
         let had_vector = old.is_some_and(|old| !old.record.vectors.is_empty());
         let vector = self.write_vector(space, memory, old, &mut record, vector)?;
         let has_vector = !record.vectors.is_empty();
+        if let Some(old) = old.filter(|old| is_expired(&old.record, self.stamp_micros())) {
+            // Its time was over and nobody had removed it yet: those who watch see its end all the same.
+            self.note_change(space, v1::ChangeType::Expired, &old.record);
+        }
         self.overlay.count(reference, i64::from(old.is_none()), i64::from(has_vector) - i64::from(had_vector));
         if let Some(old) = old {
             self.remove_side_rows(space, memory, &old.record, Some(&record))?;

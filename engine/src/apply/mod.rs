@@ -14,13 +14,14 @@
 //! | `add`, `update`, `delete`, `expire` | commands on memories |
 //! | `memories` | one memory written or removed, with all rows that hang on it |
 //! | `history` | earlier versions of a memory |
-//! | `spaces` | commands on tenants and spaces |
+//! | `spaces`, `alias` | commands on tenants, spaces and their names |
 //! | `feed` | what changed, for watches |
 //!
 //! Errors: a deterministic one ([`Error::is_deterministic`]) becomes the command's outcome. Any other one is returned,
 //! and the node must stop, since it would part from its peers.
 
 mod add;
+mod alias;
 mod delete;
 mod expire;
 mod feed;
@@ -85,6 +86,8 @@ pub(crate) struct Applier<'a> {
     pending: Vec<(SpaceRef, IndexChange)>,
     /// Feed changes of the command in progress.
     feed: BTreeMap<SpaceRef, Vec<FeedChange>>,
+    /// Spaces that those who watch them have to look at, with the log index of what is new.
+    fed: Vec<(SpaceRef, u64)>,
 }
 
 /// What a chunk of entries leads to.
@@ -93,6 +96,7 @@ pub(crate) struct Applied {
     pub(crate) state: AppliedRecord,
     pub(crate) hints: Hints,
     pub(crate) changes: Vec<(SpaceRef, IndexChange)>,
+    pub(crate) fed: Vec<(SpaceRef, u64)>,
 }
 
 pub(crate) fn log_position(id: LogId) -> storage::LogId {
@@ -130,6 +134,7 @@ impl<'a> Applier<'a> {
             changes: Vec::new(),
             pending: Vec::new(),
             feed: BTreeMap::new(),
+            fed: Vec::new(),
         })
     }
 
@@ -156,7 +161,13 @@ impl<'a> Applier<'a> {
         self.state.digest = self.overlay.digest().to_le_bytes().to_vec().into();
         self.overlay.put_message(key, None, &self.state);
         self.overlay.finish()?;
-        Ok(Applied { batch: self.overlay.into_batch()?, state: self.state, hints: self.hints, changes: self.changes })
+        Ok(Applied {
+            batch: self.overlay.into_batch()?,
+            state: self.state,
+            hints: self.hints,
+            changes: self.changes,
+            fed: self.fed,
+        })
     }
 
     /// The time of the command in progress, by the leader's stamp.
@@ -221,6 +232,7 @@ impl<'a> Applier<'a> {
             Operation::DeleteMemories(delete) => applier.delete_memories(tenant, &delete, progress),
             Operation::CreateSpace(create) => applier.create_space(tenant, create),
             Operation::DeleteSpace(delete) => applier.delete_space(tenant, &delete),
+            Operation::SetAlias(set) => applier.set_alias(tenant, &set),
         })
     }
 }

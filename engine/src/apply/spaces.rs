@@ -93,6 +93,7 @@ impl Applier<'_> {
             Ok(())
         })?;
         self.pending.push((reference, IndexChange::Drop));
+        self.fed.push((reference, self.index));
         let outcome = DeleteOutcome { deleted_count: counters.memories, unfinished: false };
         Ok(Outcome { result: Some(OutcomeResult::DeleteSpace(outcome)), replayed: false })
     }

@@ -5,6 +5,7 @@
 //! tenant NUMBER NAME
 //! space NAME [dim=N] [dedup=true] [ttl=SECONDS] [rank=integer] [history=DEPTH] [embedder=NAME]
 //! drop NAME
+//! alias NAME [SPACE]               without a space: the alias is removed
 //! add SPACE ID... [content=T] [user=U] [namespace=N] [kind=K] [rank=N] [vector=X,Y] [ttl=SECONDS] [created=SECONDS]
 //!                 [meta=PATH:TEXT] [mode=insert] [request=R] [actor=A] [reason=R] [embedded=NAME]
 //! update SPACE ID [mask=PATH,PATH] [expect=VERSION] and what `add` takes, but for the mode
@@ -229,9 +230,15 @@ impl Script {
             Key::TenantName { .. } => format!("{}", u64::from_be_bytes(plain.try_into()?)),
             Key::Space(_) => {
                 let record = SpaceRecord::decode(plain)?;
-                format!("{:?} version {}", record.definition.unwrap_or_default().name, record.version)
+                let space = record.definition.unwrap_or_default();
+                let aliases =
+                    if space.aliases.is_empty() { String::new() } else { format!(" aliases {:?}", space.aliases) };
+                format!("{:?} version {}{aliases}", space.name, record.version)
             }
-            Key::SpaceName { .. } => format!("space {}", SpaceNameRecord::decode(plain)?.space_id),
+            Key::SpaceName { .. } => {
+                let record = SpaceNameRecord::decode(plain)?;
+                format!("{}space {}", if record.alias { "alias of " } else { "" }, record.space_id)
+            }
             Key::SpaceCounters(_) => {
                 let record = SpaceCountersRecord::decode(plain)?;
                 format!("{} memories, {} vectors", record.memories, record.vectors)
@@ -307,6 +314,7 @@ fn show_outcome(outcome: &Outcome) -> String {
             let space = created.space.unwrap_or_default();
             format!("space {} {:?}", space.id, space.name)
         }
+        Some(OutcomeResult::SetAlias(set)) => format!("meant {:?} before", set.previous_space),
         Some(OutcomeResult::ExpireMemories(expired)) => {
             format!("expired {} memories, {} requests", expired.memories, expired.dedup_rows)
         }
@@ -480,6 +488,12 @@ impl goldenscript::Runner for Script {
                 let name = args.next_pos().ok_or("a name is missing")?.to_string();
                 self.write(WriteRequest::DeleteSpace(v1::DeleteSpaceRequest { name, ..Default::default() }))?
             }
+            "alias" => {
+                let alias = args.next_pos().ok_or("an alias is missing")?.to_string();
+                self.learn(LookupDomain::SpaceName, None, &[alias.as_bytes()], &alias)?;
+                let space = args.next_pos().map(str::to_string).unwrap_or_default();
+                self.write(WriteRequest::SetAlias(v1::SetAliasRequest { alias, space, ..Default::default() }))?
+            }
             "add" => self.add(&mut args)?,
             "update" => self.update(&mut args)?,
             "history" => self.history(&mut args)?,
@@ -517,6 +531,11 @@ fn run(name: &str) {
 #[test]
 fn tenants_and_spaces() {
     run("tenants_and_spaces");
+}
+
+#[test]
+fn aliases() {
+    run("aliases");
 }
 
 #[test]

@@ -7,14 +7,18 @@
 //! | `history` | the versions of a memory |
 //! | `search` | search and count, over the partition |
 //! | `spaces` | spaces and namespaces |
+//! | `feed` | changes behind a position |
 //! | `page` | page tokens |
 
+mod feed;
 mod history;
 mod list;
 mod memories;
 mod page;
 mod search;
 mod spaces;
+
+pub use feed::{FeedCursor, FeedPage};
 
 use cairn_proto::storage::{AppliedRecord, MemoryRecord};
 use cairn_proto::v1;

@@ -24,6 +24,8 @@ pub(crate) const NAME_BYTES_MAX: usize = 63;
 pub(crate) const DIMENSION_MAX: usize = 4_096;
 /// Indexed fields of a space.
 pub(crate) const INDEXED_FIELDS_MAX: usize = 64;
+/// Aliases of one space.
+pub(crate) const ALIASES_MAX: usize = 64;
 /// Earlier versions that a space may ask to keep.
 pub(crate) const HISTORY_DEPTH_MAX: u32 = 1_000;
 /// Items of a page.

@@ -31,6 +31,7 @@ use cairn_proto::storage::command::Body;
 use cairn_proto::storage::mutation::Operation;
 use cairn_proto::storage::{
     AddMemories, Command, CreateSpace, CreateTenant, DeleteMemories, DeleteSpace, Mutation, RequestKey, SealedMutation,
+    SetAlias,
 };
 use cairn_proto::v1;
 use cairn_proto::v1::delete_memories_request::Target;
@@ -55,6 +56,7 @@ pub(crate) enum Method {
     DeleteMemories = 3,
     CreateSpace = 4,
     DeleteSpace = 6,
+    SetAlias = 7,
 }
 
 /// The cluster version that all commands of this release need.
@@ -99,7 +101,9 @@ pub(crate) fn prepare(
             (Method::DeleteSpace, request_id, fingerprint, operation)
         }
         WriteRequest::UpdateSpace(_) => return Err(Error::unimplemented("UpdateSpace")),
-        WriteRequest::SetAlias(_) => return Err(Error::unimplemented("SetAlias")),
+        WriteRequest::SetAlias(request) => {
+            identified(Method::SetAlias, request, |request| &mut request.request_id, set_alias)?
+        }
     };
     let request = request_key(principal, method, request_id, fingerprint)?;
     let mutation = Mutation { request: Some(request), operation: Some(operation) };
@@ -110,6 +114,18 @@ pub(crate) fn prepare(
         tenant_id: principal.tenant.0,
         body: Some(Body::Sealed(SealedMutation { key_id, payload: payload.into() })),
     })
+}
+
+/// A request without its id, its fingerprint, and what it asks for.
+fn identified<R: Message>(
+    method: Method,
+    mut request: R,
+    request_id: fn(&mut R) -> &mut String,
+    operation: fn(R) -> Result<Operation>,
+) -> Result<(Method, String, Vec<u8>, Operation)> {
+    let request_id = std::mem::take(request_id(&mut request));
+    let fingerprint = fingerprint(method, &request);
+    Ok((method, request_id, fingerprint, operation(request)?))
 }
 
 /// See [`crate::Engine::prepare_create_tenant`].
@@ -240,6 +256,14 @@ fn delete_memories(request: v1::DeleteMemoriesRequest) -> Result<Operation> {
         None => return Err(Error::invalid("target", "must set ids or selection")),
     };
     Ok(Operation::DeleteMemories(DeleteMemories { space: request.space, ids, scope, filter }))
+}
+
+fn set_alias(request: v1::SetAliasRequest) -> Result<Operation> {
+    let mut violations = Violations::default();
+    space::check_name(&request.alias, &FieldPath::root("alias"), &mut violations);
+    violations.check_bytes(&FieldPath::root("space"), &request.space, 0, NAME_BYTES_MAX);
+    violations.into_result()?;
+    Ok(Operation::SetAlias(SetAlias { alias: request.alias, space: request.space }))
 }
 
 /// Checks a list of ids: 1 to 1,000, each 1 to 255 bytes.

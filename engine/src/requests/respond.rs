@@ -31,5 +31,8 @@ pub(crate) fn respond(outcome: &Outcome, position: Position) -> Result<WriteResp
         OutcomeResult::DeleteSpace(deleted) => {
             WriteResponse::DeleteSpace(v1::DeleteSpaceResponse { deleted_count: deleted.deleted_count, position })
         }
+        OutcomeResult::SetAlias(set) => {
+            WriteResponse::SetAlias(v1::SetAliasResponse { previous_space: set.previous_space.clone(), position })
+        }
     })
 }

@@ -99,6 +99,12 @@ impl Node {
         read::read_point(&self.core, level, deadline).await
     }
 
+    /// The last applied log index, to wait for the next one. The sender is gone once the node is dropped.
+    #[must_use]
+    pub fn progress(&self) -> tokio::sync::watch::Receiver<Option<u64>> {
+        self.core.shared.progress()
+    }
+
     /// The engine in use, with its keyring and partitions. Hold it for one request, not longer: a snapshot that is
     /// installed meanwhile makes a new one.
     #[must_use]

@@ -67,7 +67,9 @@ pub enum Command {
     Rm(RmArgs),
     /// Count memories.
     Count(CountArgs),
-    /// Make, show, list and delete spaces.
+    /// Follow the changes of a space.
+    Watch(WatchArgs),
+    /// Make, show, list, alias and delete spaces.
     #[command(subcommand)]
     Space(SpaceCommand),
     /// Show the cluster and its members.
@@ -299,6 +301,23 @@ pub struct CountArgs {
     pub freshness: FreshnessArgs,
 }
 
+/// Arguments of `cairn watch`.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// Whose memories.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+    /// Begin behind this position, which any write, read or event printed; by default now.
+    #[arg(long, value_name = "POSITION")]
+    pub after: Option<String>,
+    /// End after so many changes.
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub limit: Option<u64>,
+    /// Print the memories too; only with `-o json`.
+    #[arg(long)]
+    pub include_memory: bool,
+}
+
 /// The verbs of `cairn space`.
 #[derive(Debug, Subcommand)]
 pub enum SpaceCommand {
@@ -311,6 +330,8 @@ pub enum SpaceCommand {
     },
     /// List all spaces.
     Ls,
+    /// Let an alias mean a space, or remove the alias.
+    Alias(SpaceAliasArgs),
     /// Delete a space with all its memories.
     Rm {
         /// Its name; an alias is refused.
@@ -350,6 +371,19 @@ pub struct SpaceCreateArgs {
     /// How many earlier versions of a memory are kept.
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     pub history: u32,
+}
+
+/// Arguments of `cairn space alias`.
+#[derive(Debug, Args)]
+pub struct SpaceAliasArgs {
+    /// The alias, written like a space's name.
+    pub alias: String,
+    /// The name of the space that it means from now on.
+    #[arg(required_unless_present = "remove", conflicts_with = "remove")]
+    pub space: Option<String>,
+    /// Remove the alias; the space stays.
+    #[arg(long)]
+    pub remove: bool,
 }
 
 /// The metrics by name.

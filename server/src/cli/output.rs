@@ -326,7 +326,7 @@ impl Details {
 }
 
 /// A field of a line: tabs, line ends and other control characters as escapes, so that a line stays a line.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -340,7 +340,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// What a terminal may show. What agents remember comes from anywhere; it must not be able to steer a terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

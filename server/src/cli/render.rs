@@ -1,10 +1,13 @@
 //! Results as text: pure functions of the answers, so that the snapshots need no server.
 
-use cairn_client::{Added, Hit, Memory, Outcome, Scope, SpaceInfo, proto};
+use cairn_client::{Added, AliasSet, Change, ChangeKind, Hit, Memory, Outcome, Scope, SpaceInfo, proto};
 use serde_json::{Value as Json, json};
 
 use super::json::{memory_to_json, metadata_to_text};
-use super::output::{Cell, Details, Form, Listing, bytes_for_people, duration_for_people, grouped, memories};
+use super::output::{
+    Cell, Details, Form, Listing, bytes_for_people, duration_for_people, escaped, grouped, memories, printable,
+    time_for_people,
+};
 
 /// Lines of a memory's content in a list; all of it is in `cairn get`.
 const CONTENT_LINES: usize = 3;
@@ -322,6 +325,66 @@ pub(crate) fn space_to_json(space: &proto::Space) -> Json {
         "created_at": time(space.created_at),
         "updated_at": time(space.updated_at),
         "version": space.version,
+    })
+}
+
+/// A change as a line: there is no end to wait for, so its columns have fixed widths.
+pub(crate) fn change_line(change: &Change, form: Form) -> String {
+    let kind = change_word(change.kind);
+    if form == Form::Lines {
+        let time = change.changed_at.map(|time| time.to_string()).unwrap_or_default();
+        let fields = [&time, kind, &change.id, &change.version.to_string(), change.position.as_str()];
+        return fields.map(escaped).join("\t") + "\n";
+    }
+    let time = change.changed_at.map(time_for_people).unwrap_or_default();
+    format!("{time:20}  {kind:7}  {} v{}\n", printable(&change.id), change.version)
+}
+
+/// A change as JSON.
+pub(crate) fn change_to_json(change: &Change) -> Json {
+    let mut json = json!({
+        "change": change_word(change.kind),
+        "id": change.id,
+        "version": change.version,
+        "changed_at": change.changed_at.map(|time| time.to_string()),
+        "position": change.position.as_str(),
+    });
+    if let Some(memory) = &change.memory {
+        json["memory"] = memory_to_json(memory);
+    }
+    json
+}
+
+fn change_word(kind: ChangeKind) -> &'static str {
+    match kind {
+        ChangeKind::Created => "created",
+        ChangeKind::Updated => "updated",
+        ChangeKind::Deleted => "deleted",
+        ChangeKind::Expired => "expired",
+    }
+}
+
+/// What became of an alias: a sentence for people; for programs what it meant before.
+pub(crate) fn alias_to_text(alias: &str, space: Option<&str>, set: &AliasSet, form: Form) -> String {
+    let previous = set.previous_space.as_deref();
+    if form == Form::Lines {
+        return format!("{}\n", previous.unwrap_or_default());
+    }
+    match (space, previous) {
+        (Some(space), Some(previous)) if space != previous => format!("{alias} means {space} now, not {previous}\n"),
+        (Some(space), Some(_)) => format!("{alias} means {space} already\n"),
+        (Some(space), None) => format!("{alias} means {space} now\n"),
+        (None, previous) => format!("removed alias {alias} of {}\n", previous.unwrap_or_default()),
+    }
+}
+
+/// What became of an alias, as JSON.
+pub(crate) fn alias_to_json(alias: &str, space: Option<&str>, set: &AliasSet) -> Json {
+    json!({
+        "alias": alias,
+        "space": space,
+        "previous_space": set.previous_space,
+        "position": set.position.as_str(),
     })
 }
 

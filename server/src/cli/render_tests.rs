@@ -154,3 +154,45 @@ fn spaces_in_each_form() {
     ];
     snapshot::check("spaces", &text.join("\n"));
 }
+
+#[test]
+fn what_became_of_an_alias() {
+    let set = |previous: Option<&str>| AliasSet {
+        previous_space: previous.map(str::to_owned),
+        position: Position::from("AQAAMDk"),
+    };
+    let cases =
+        [(Some("notes"), None), (Some("notes"), Some("old")), (Some("notes"), Some("notes")), (None, Some("notes"))];
+    let mut text = String::new();
+    for (space, previous) in cases {
+        let set = set(previous);
+        text.push_str(&alias_to_text("live", space, &set, TABLE));
+        text.push_str(&alias_to_text("live", space, &set, Form::Lines));
+        text.push_str(&format!("{}\n", alias_to_json("live", space, &set)));
+    }
+    snapshot::check("aliases", &text);
+}
+
+#[test]
+fn changes_in_each_form() {
+    let change = |kind, id: &str, memory| Change {
+        kind,
+        id: id.to_owned(),
+        version: 3,
+        changed_at: Some(Timestamp::from_micros(1_750_000_000_250_000)),
+        memory,
+        position: Position::from("AQAAMDk"),
+    };
+    let changes = [
+        change(ChangeKind::Created, "0198b2d4-7c1a-7d3e-9f00-5a2b6c7d8e9f", Some(samples().remove(0))),
+        change(ChangeKind::Updated, "strange\tid", None),
+        change(ChangeKind::Deleted, "a", None),
+        change(ChangeKind::Expired, "b", None),
+    ];
+    let mut text = String::new();
+    for form in [TABLE, Form::Lines] {
+        text.extend(changes.iter().map(|change| change_line(change, form)));
+    }
+    text.extend(changes.iter().map(|change| format!("{}\n", change_to_json(change))));
+    snapshot::check("changes", &text);
+}

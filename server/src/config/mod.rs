@@ -152,6 +152,13 @@ pub struct LimitsSection {
     pub writes_in_flight: usize,
     /// Reads that are under way or waiting at a time; more are shed with RESOURCE_EXHAUSTED.
     pub reads_in_flight: usize,
+    /// Imports that are open at a time, each of which holds a few batches in memory; more are shed with RESOURCE_EXHAUSTED.
+    pub imports_in_flight: usize,
+    /// Watches that are open at a time; more are shed with RESOURCE_EXHAUSTED.
+    pub streams_in_flight: usize,
+    /// How long a client may leave a stream unread before it is shed.
+    #[serde(with = "units::duration")]
+    pub stream_stall_timeout: Duration,
     /// Threads that carry out reads; 0: twice the number of cores.
     pub read_threads: usize,
 }
@@ -265,6 +272,9 @@ impl Default for LimitsSection {
             request_timeout_max: Duration::from_secs(300),
             writes_in_flight: 1_024,
             reads_in_flight: 1_024,
+            imports_in_flight: 16,
+            streams_in_flight: 1_024,
+            stream_stall_timeout: Duration::from_secs(60),
             read_threads: 0,
         }
     }

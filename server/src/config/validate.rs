@@ -128,6 +128,13 @@ impl Config {
         )?;
         within("limits.writes_in_flight", &limits.writes_in_flight, 1..=100_000)?;
         within("limits.reads_in_flight", &limits.reads_in_flight, 1..=100_000)?;
+        within("limits.imports_in_flight", &limits.imports_in_flight, 1..=1_000)?;
+        within("limits.streams_in_flight", &limits.streams_in_flight, 1..=100_000)?;
+        within(
+            "limits.stream_stall_timeout",
+            &limits.stream_stall_timeout,
+            Duration::from_millis(10)..=Duration::from_secs(3_600),
+        )?;
         within("limits.read_threads", &limits.read_threads, 0..=1_024)?;
         if self.storage.block_cache < 1 << 20 {
             return Err(invalid("storage.block_cache", "must be 1MiB or more"));

@@ -17,7 +17,7 @@ use crate::telemetry::Operation;
 pub(crate) struct Memories(pub(crate) Arc<Service>);
 
 /// A stream of responses.
-type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl MemoryService for Memories {
@@ -40,9 +40,9 @@ impl MemoryService for Memories {
 
     async fn import_memories(
         &self,
-        _request: Request<Streaming<v1::ImportMemoriesRequest>>,
+        request: Request<Streaming<v1::ImportMemoriesRequest>>,
     ) -> Result<Response<Self::ImportMemoriesStream>, Status> {
-        Err(self.0.unimplemented(Operation::ImportMemories, "ImportMemories"))
+        super::import::import(&self.0, request)
     }
 
     async fn get_memories(
@@ -135,8 +135,8 @@ impl MemoryService for Memories {
 
     async fn watch_memories(
         &self,
-        _request: Request<v1::WatchMemoriesRequest>,
+        request: Request<v1::WatchMemoriesRequest>,
     ) -> Result<Response<Self::WatchMemoriesStream>, Status> {
-        Err(self.0.unimplemented(Operation::WatchMemories, "WatchMemories"))
+        super::watch::watch(&self.0, request).await
     }
 }

@@ -9,6 +9,8 @@
 //! |---|---|
 //! | `mod.rs` | what all calls share, and the server |
 //! | `memories.rs`, `spaces.rs`, `cluster.rs` | the three services |
+//! | `watch.rs` | the stream of changes |
+//! | `import.rs` | the stream of batches |
 //! | `embedding.rs` | text to vectors |
 //! | `admission.rs` | gates and worker threads |
 //! | `deadline.rs` | the time that a call has |
@@ -18,19 +20,23 @@ mod admission;
 mod cluster;
 mod deadline;
 mod embedding;
+mod import;
 mod memories;
 mod refusals;
 mod spaces;
+mod watch;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
 use cairn_engine::{Engine, Position, Principal, ReadPoint, WriteRequest, WriteResponse};
+use cairn_proto::storage::Command;
 use cairn_proto::v1;
 use cairn_raft::{Node, ReadLevel};
 use prost::Message;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status};
 
@@ -65,6 +71,10 @@ pub(crate) struct Service {
     limits: LimitsSection,
     write_gate: Gate,
     read_gate: Gate,
+    stream_gate: Gate,
+    import_gate: Gate,
+    /// Cancelled when the node stops: streams have no end of their own, and the stop waits for what has begun.
+    streams_end: CancellationToken,
     prepares: Workers,
     reads: Workers,
 }
@@ -102,6 +112,9 @@ impl Service {
             own_address,
             write_gate: Gate::new("write", limits.writes_in_flight),
             read_gate: Gate::new("read", limits.reads_in_flight),
+            stream_gate: Gate::new("stream", limits.streams_in_flight),
+            import_gate: Gate::new("import", limits.imports_in_flight),
+            streams_end: CancellationToken::new(),
             prepares: Workers::new(threads),
             reads: Workers::new(threads),
             limits,
@@ -112,7 +125,14 @@ impl Service {
     pub(crate) fn observe(&self) {
         self.write_gate.report(self.monitor.metrics());
         self.read_gate.report(self.monitor.metrics());
+        self.stream_gate.report(self.monitor.metrics());
+        self.import_gate.report(self.monitor.metrics());
         self.monitor.observe(Picture::of(&self.node));
+    }
+
+    /// Ends all streams, so that their clients go on at another node.
+    pub(crate) fn end_streams(&self) {
+        self.streams_end.cancel();
     }
 
     /// The leader, unless this node leads or knows none.
@@ -210,8 +230,18 @@ impl Service {
 
     /// Validates a write, replicates it, and returns once it is durable on a majority and applied.
     async fn write(&self, call: &Call, request: WriteRequest) -> Result<WriteResponse, Problem> {
+        let command = self.prepare(call, request).await?;
+        self.carry_out(call, command).await
+    }
+
+    /// Validates a write and makes it ready for the log.
+    async fn prepare(&self, call: &Call, request: WriteRequest) -> Result<Command, Problem> {
         let (engine, principal) = (self.node.engine(), call.principal.clone());
-        let command = self.prepares.run(call.deadline, move || Ok(engine.prepare(&principal, request)?)).await?;
+        self.prepares.run(call.deadline, move || Ok(engine.prepare(&principal, request)?)).await
+    }
+
+    /// Replicates a write, and returns once it is durable on a majority and applied.
+    async fn carry_out(&self, call: &Call, command: Command) -> Result<WriteResponse, Problem> {
         loop {
             let applied = self.node.propose(command.clone(), call.deadline.into_std()).await?;
             match self.node.engine().respond(&applied.outcome, applied.position)? {

@@ -57,10 +57,11 @@ impl SpaceService for Spaces {
         self.0.serve_write(Operation::DeleteSpace, request, WriteRequest::DeleteSpace, unwrap).await
     }
 
-    async fn set_alias(
-        &self,
-        _request: Request<v1::SetAliasRequest>,
-    ) -> Result<Response<v1::SetAliasResponse>, Status> {
-        Err(self.0.unimplemented(Operation::SetAlias, "SetAlias"))
+    async fn set_alias(&self, request: Request<v1::SetAliasRequest>) -> Result<Response<v1::SetAliasResponse>, Status> {
+        let unwrap = |response| match response {
+            WriteResponse::SetAlias(response) => Some(response),
+            _ => None,
+        };
+        self.0.serve_write(Operation::SetAlias, request, WriteRequest::SetAlias, unwrap).await
     }
 }

@@ -42,9 +42,9 @@ definitions! {
     OPERATION_DURATION = "memory_operation_duration_seconds" Histogram ["operation"]
         "Time from the arrival of a call to its reply, in seconds.";
     SHED = "cairn_requests_shed_total" Counter ["pool"]
-        "Calls refused because too many were under way: pool is write or read.";
+        "Calls refused because too many were under way: pool is write, read, stream (watches) or import.";
     IN_FLIGHT = "cairn_requests_in_flight" Gauge ["pool"]
-        "Calls under way: pool is write or read.";
+        "Calls under way: pool is write, read, stream (watches) or import.";
     EMBEDDED_TEXTS = "cairn_embedded_texts_total" Counter ["embedder"]
         "Texts turned into vectors by the server.";
     BUILD_INFO = "cairn_build_info" Gauge ["version"]

@@ -9,8 +9,12 @@
 )]
 
 mod bad_input;
+mod cluster;
+mod import;
 mod json;
 mod lifecycle;
 mod members;
 mod methods;
+mod spaces;
 mod support;
+mod watch;

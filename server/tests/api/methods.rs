@@ -232,14 +232,10 @@ async fn namespaces_are_listed_or_said_to_come_later() {
 async fn methods_of_later_versions_say_so() {
     let mut node = TestNode::start().await;
     let (memories, spaces) = (&mut node.memories, &mut node.spaces);
-    let import = futures::stream::empty::<v1::ImportMemoriesRequest>();
     let answers = [
-        memories.import_memories(import).await.map(drop),
         memories.update_memory(v1::UpdateMemoryRequest::default()).await.map(drop),
         memories.get_memory_history(v1::GetMemoryHistoryRequest::default()).await.map(drop),
-        memories.watch_memories(v1::WatchMemoriesRequest::default()).await.map(drop),
         spaces.update_space(v1::UpdateSpaceRequest::default()).await.map(drop),
-        spaces.set_alias(v1::SetAliasRequest::default()).await.map(drop),
     ];
     for answer in answers {
         let status = answer.unwrap_err();

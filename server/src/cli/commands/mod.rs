@@ -8,6 +8,7 @@ mod remove;
 mod search;
 mod space;
 mod status;
+mod watch;
 
 use cairn_client::{Client, Consistency, Filter, RetryPolicy, Scope, Space};
 
@@ -44,6 +45,7 @@ pub(crate) async fn run(options: &ClientOptions, command: Command) -> Result<()>
         Command::Rm(args) => remove::run(&mut context, args).await?,
         Command::Space(command) => space::run(&mut context, command).await?,
         Command::Node(command) => node::run(&mut context, command).await?,
+        Command::Watch(args) => watch::run(&mut context, args).await?,
         Command::Status => status::run(&mut context).await?,
         Command::Inspect(_) => {}
     }

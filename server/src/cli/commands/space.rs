@@ -5,16 +5,19 @@ use futures::TryStreamExt;
 use serde_json::json;
 
 use super::{Context, confirm};
-use crate::cli::args::{MetricName, SpaceCommand, SpaceCreateArgs};
+use crate::cli::args::{MetricName, SpaceAliasArgs, SpaceCommand, SpaceCreateArgs};
 use crate::cli::exit::{Failure, Result};
 use crate::cli::output::{Form, memories};
-use crate::cli::render::{space_details, space_info_to_json, space_listing, space_to_json};
+use crate::cli::render::{
+    alias_to_json, alias_to_text, space_details, space_info_to_json, space_listing, space_to_json,
+};
 
 pub(super) async fn run(context: &mut Context, command: SpaceCommand) -> Result<()> {
     match command {
         SpaceCommand::Create(args) => create(context, args).await,
         SpaceCommand::Get { name } => get(context, &name).await,
         SpaceCommand::Ls => list(context).await,
+        SpaceCommand::Alias(args) => alias(context, args).await,
         SpaceCommand::Rm { name, yes } => remove(context, &name, yes).await,
     }
 }
@@ -92,6 +95,18 @@ async fn list(context: &mut Context) -> Result<()> {
     }
     for space in &spaces {
         context.out.json(&space_to_json(space))?;
+    }
+    Ok(())
+}
+
+async fn alias(context: &mut Context, args: SpaceAliasArgs) -> Result<()> {
+    let set = match &args.space {
+        Some(space) => context.client.set_alias(&args.alias, space).await?,
+        None => context.client.remove_alias(&args.alias).await?,
+    };
+    match context.out.form {
+        Form::Json => context.out.json(&alias_to_json(&args.alias, args.space.as_deref(), &set))?,
+        form => context.out.result(alias_to_text(&args.alias, args.space.as_deref(), &set, form))?,
     }
     Ok(())
 }
