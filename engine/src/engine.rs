@@ -140,7 +140,8 @@ impl Engine {
         }
         let applied = applier.into_applied().map_err(must_stop)?;
         let state = applied_state(&applied.state)?;
-        self.partitions.publish(applied.changes, || self.store.write(applied.batch)).map_err(must_stop)?;
+        let index = state.log_id.map_or(0, |id| id.index);
+        self.partitions.publish(index, applied.changes, || self.store.write(applied.batch)).map_err(must_stop)?;
         *applying = Applying { state: applied.state, hints: applied.hints };
         self.heads.raise(applied.fed);
         *self.applied.write() = state;

@@ -207,3 +207,50 @@ fn searches_beside_writes_and_upkeep_see_whole_states() {
         is_over.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
+
+/// A request that replaces many memories shows at once, in the index and in the records alike, though the store is written
+/// without a lock.
+#[test]
+fn a_search_beside_writes_sees_all_of_a_request_or_nothing() {
+    const MEMORIES: u64 = 40;
+    let mut bed = bed();
+    let version = |round: u64| (0..MEMORIES).map(move |n| v1::Memory { kind: format!("k{round}"), ..numbered(n) });
+    bed.add(SPACE, version(0).collect()).unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let Bed { engine, log, now, .. } = &bed;
+    std::thread::scope(|scope| {
+        let search = || {
+            let mut last = 0;
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                let request = v1::SearchMemoriesRequest { limit: 100, ..query(SPACE, &values(7)) };
+                let at = cairn_engine::ReadPoint { index: 0, time_micros: *now };
+                let found = engine.search_memories(&me(), &request, &at).unwrap().hits;
+                let kinds: Vec<_> = found.iter().map(|hit| hit.memory.as_ref().unwrap().kind.clone()).collect();
+                assert_eq!(kinds.len() as u64, MEMORIES);
+                assert!(kinds.iter().all(|kind| *kind == kinds[0]), "{kinds:?}");
+                let round: u64 = kinds[0][1..].parse().unwrap();
+                assert!(round >= last, "round {round} after {last}");
+                last = round;
+                // By the index's own attributes: what it matches, the records say too.
+                let filter = condition("kind", v1::condition::Test::Eq(text(&format!("k{}", round + 1))));
+                let request = v1::SearchMemoriesRequest { filter: Some(filter), ..request };
+                let found = engine.search_memories(&me(), &request, &at).unwrap().hits.len() as u64;
+                assert!(found == 0 || found == MEMORIES, "{found}");
+            }
+            assert!(last > 0);
+        };
+        let searching = [scope.spawn(search), scope.spawn(search)];
+        for round in 1..150 {
+            let memories = version(round).collect();
+            let request = v1::AddMemoriesRequest { space: SPACE.into(), memories, ..Default::default() };
+            let mut command = engine.prepare(&me(), cairn_engine::WriteRequest::AddMemories(request)).unwrap();
+            command.stamp_micros = *now;
+            let log_id = cairn_engine::LogId { term: 1, node_id: 1, index: log.len() as u64 + round };
+            engine
+                .apply(&[cairn_engine::ApplyEntry { log_id, body: cairn_engine::EntryBody::Command(command) }])
+                .unwrap();
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        searching.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}

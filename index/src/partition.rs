@@ -133,6 +133,12 @@ impl Partition {
         self.vectors.set_thresholds(Thresholds::graph_from(vectors));
     }
 
+    /// As [`Self::enable_graph`], and writes do no upkeep however much is left: the caller sees to that, between writes.
+    pub fn enable_graph_without_upkeep(&mut self, vectors: u64) {
+        let thresholds = Thresholds { waiting_max: u64::MAX, ..Thresholds::graph_from(vectors) };
+        self.vectors.set_thresholds(thresholds);
+    }
+
     /// Whether searches go over a graph: there is one, and most vectors are linked into it.
     pub fn has_graph(&self) -> bool {
         self.vectors.is_linked()

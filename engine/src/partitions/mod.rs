@@ -11,9 +11,17 @@
 //! Time is counted in rounds, which the caller begins: nothing here reads a clock. A partition that has not been searched
 //! for some rounds is given up, and so is one that was not searched in this round when another needs its memory.
 //!
-//! How a search and the records stay one: a chunk's RocksDB write and its index changes happen while the write locks of
-//! all partitions that it touches are held. A search that holds the read lock of its partition and then takes a view of
-//! the store therefore sees one state in both, and fetches each hit in the version that it matched.
+//! How a search and the records stay one, though no lock is held while RocksDB writes:
+//!
+//! ```text
+//!   writer: mark the slots with the chunk's index ── write ── lock the slots, change the indexes, unmark, unlock
+//!   search: read lock ── take a view ── is the slot marked, and the chunk in the view? ── no: search
+//!                                                                                     └─ yes: wait for the writer, again
+//! ```
+//!
+//! A batch shows to views all at once, when all of it is written, so a search during the write has the old state in both
+//! index and view. Only between that moment and the change of the indexes must it wait. Each hit is therefore fetched in
+//! the version that it matched.
 //!
 //! Large partitions have a graph, which `upkeep.rs` looks after in the background. Nothing waits for that.
 
@@ -65,10 +73,14 @@ struct Slot {
     state: RwLock<State>,
     /// The round of the last search.
     searched: AtomicU64,
+    /// The log index of a chunk that is on its way into the store and not in the partition yet; 0: there is none.
+    written: AtomicU64,
     /// Held while the partition is made, so that it is made once.
     loading: Mutex<()>,
     /// Whether it is queued for upkeep.
     is_in_upkeep: AtomicBool,
+    /// Held by whoever does upkeep, so that two do not plan the same.
+    upkeep_turn: Mutex<()>,
 }
 
 /// All partitions of an engine.
@@ -79,6 +91,8 @@ pub(crate) struct Partitions {
     /// From how many vectors on a space gets a graph; 0: as the index does by default.
     graph_from: u64,
     upkeep: Upkeep,
+    /// Held by the writer from its mark to the change of the indexes.
+    publishing: Mutex<()>,
 }
 
 /// What a partition takes.
@@ -92,8 +106,14 @@ impl Partitions {
     pub(crate) fn new(options: &Options) -> Self {
         let bytes_max = options.index_bytes_max;
         let budget = if bytes_max == 0 { MemoryBudget::unlimited() } else { MemoryBudget::new(bytes_max) };
-        let (graph_from, round) = (options.index_graph_from, AtomicU64::new(0));
-        Self { slots: Mutex::new(HashMap::new()), budget, round, graph_from, upkeep: Upkeep::default() }
+        Self {
+            slots: Mutex::new(HashMap::new()),
+            budget,
+            round: AtomicU64::new(0),
+            graph_from: options.index_graph_from,
+            upkeep: Upkeep::default(),
+            publishing: Mutex::new(()),
+        }
     }
 
     /// Begins a round: gives up the partitions that no search has used in the last `idle_rounds` rounds, and lets those be
@@ -125,9 +145,11 @@ impl Partitions {
         Arc::clone(slots.entry(space).or_default())
     }
 
-    /// Writes to the store and changes the indexes, as one for all searches. `write` does the former.
+    /// Writes a chunk to the store and changes the indexes, as one for all searches. `write` does the former; `index` is
+    /// the log index that the store has applied after it. Does some upkeep where too much is left.
     pub(crate) fn publish(
         &self,
+        index: u64,
         changes: Vec<(SpaceRef, IndexChange)>,
         write: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
@@ -136,26 +158,49 @@ impl Partitions {
         for (space, change) in changes {
             by_space.entry(space).or_default().push(change);
         }
+        let changes: Vec<usize> = by_space.values().map(Vec::len).collect();
         let slots: Vec<_> = by_space.keys().map(|space| self.slot(*space)).collect();
-        let mut dropped = Vec::new();
-        {
-            let mut states: Vec<_> = slots.iter().map(|slot| slot.state.write()).collect();
-            write()?;
-            for ((slot, state), (space, changes)) in slots.iter().zip(&mut states).zip(by_space) {
-                if changes.iter().any(|change| matches!(change, IndexChange::Drop)) {
-                    **state = State::Unloaded;
-                    dropped.push(space);
-                } else {
-                    state.take(space, changes);
-                    self.upkeep.consider(slot, state);
-                }
+        let dropped = {
+            let _publishing = self.publishing.lock();
+            for slot in &slots {
+                slot.written.store(index, Ordering::SeqCst);
             }
+            let written = write();
+            self.switch(&slots, by_space, written)?
+        };
+        for (slot, changes) in slots.iter().zip(changes) {
+            upkeep::catch_up(slot, changes);
         }
         let mut slots = self.slots.lock();
         for space in dropped {
             slots.remove(&space);
         }
         Ok(())
+    }
+
+    /// Changes the indexes after their chunk was written, under all their locks. Returns the spaces that were deleted.
+    fn switch(
+        &self,
+        slots: &[Arc<Slot>],
+        by_space: BTreeMap<SpaceRef, Vec<IndexChange>>,
+        written: Result<()>,
+    ) -> Result<Vec<SpaceRef>> {
+        let mut dropped = Vec::new();
+        let mut states: Vec<_> = slots.iter().map(|slot| slot.state.write()).collect();
+        for slot in slots {
+            slot.written.store(0, Ordering::SeqCst);
+        }
+        written?;
+        for ((slot, state), (space, changes)) in slots.iter().zip(&mut states).zip(by_space) {
+            if changes.iter().any(|change| matches!(change, IndexChange::Drop)) {
+                **state = State::Unloaded;
+                dropped.push(space);
+            } else {
+                state.take(space, changes);
+                self.upkeep.consider(slot, state);
+            }
+        }
+        Ok(dropped)
     }
 
     /// Reads a partition, made first where it is not there, together with a view of the store in the same state.
@@ -168,15 +213,25 @@ impl Partitions {
         let slot = self.slot(space.reference);
         slot.searched.store(self.round.load(Ordering::Relaxed), Ordering::Relaxed);
         loop {
-            match &*slot.state.read() {
+            let is_made = match &*slot.state.read() {
                 State::Ready(partition) => {
                     let view = store.view();
-                    return read(partition, &view).map(|result| (result, view));
+                    // Looked at after the view was taken: a chunk that is marked later is not in it.
+                    let written = slot.written.load(Ordering::SeqCst);
+                    if written == 0 || view.applied_index()? < written {
+                        return read(partition, &view).map(|result| (result, view));
+                    }
+                    true
                 }
                 State::Failed(reason) => return Err(exhausted(reason)),
-                State::Unloaded | State::Loading(_) => {}
+                State::Unloaded | State::Loading(_) => false,
+            };
+            if is_made {
+                // The writer needs the read lock that was let go just now.
+                drop(self.publishing.lock());
+            } else {
+                self.load(&slot, store, space)?;
             }
-            self.load(&slot, store, space)?;
         }
     }
 
@@ -261,7 +316,7 @@ impl Partitions {
             records.advance();
         }
         // Only now, so that loading links nothing: searches are flat until the upkeep has linked half of the vectors.
-        partition.enable_graph(self.graph_from);
+        partition.enable_graph_without_upkeep(self.graph_from);
         Ok(partition)
     }
 }
@@ -271,8 +326,10 @@ impl Default for Slot {
         Self {
             state: RwLock::new(State::Unloaded),
             searched: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             loading: Mutex::new(()),
             is_in_upkeep: AtomicBool::new(false),
+            upkeep_turn: Mutex::new(()),
         }
     }
 }

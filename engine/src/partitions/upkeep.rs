@@ -5,7 +5,8 @@
 //! ```
 //!
 //! The longer part of linking only reads, so searches go on meanwhile; each write section stays under a millisecond. Nothing
-//! waits for the thread: what is not linked is compared one by one. Where it does not keep up, each write does some of it.
+//! waits for the thread: what is not linked is compared one by one. Where it does not keep up, the writer helps after each
+//! chunk, twice as much as it has added, in write sections as short as the thread's, so that searches go on then too.
 //! The thread starts with the first partition that is large enough for a graph, and ends with the engine.
 
 use std::collections::VecDeque;
@@ -22,6 +23,8 @@ use super::{Slot, State};
 const PLANNED_PER_THREAD: usize = 6;
 /// With more than this many vectors to link, as after a start, all cores plan.
 const MANY: u64 = 512;
+/// With more than this many steps of upkeep left, the writer helps: it gets slower, and searches do not.
+const LEFT_MAX: u64 = 2_000;
 /// How many steps of mending rows are done under one write lock.
 const SWEEP_STEPS: usize = 2;
 
@@ -101,8 +104,20 @@ impl Shared {
     }
 }
 
+/// Does some upkeep for a writer that has made so many changes, if too much is left: twice as much as it has added, so that
+/// it catches up in the end, and no write waits for all that a partition has left after its start.
+pub(super) fn catch_up(slot: &Slot, changes: usize) {
+    let is_behind = || matches!(&*slot.state.read(), State::Ready(partition) if partition.upkeep_left() > LEFT_MAX);
+    for _ in 0..(changes * 2).div_ceil(PLANNED_PER_THREAD) {
+        if !is_behind() || !do_some(slot) {
+            return;
+        }
+    }
+}
+
 /// One plan and one write section. Returns whether to go on: something is left, and something could be done.
 fn do_some(slot: &Slot) -> bool {
+    let _turn = slot.upkeep_turn.lock();
     let plans = match &*slot.state.read() {
         State::Ready(partition) => {
             let threads = if partition.waiting() > MANY { cores() } else { 1 };

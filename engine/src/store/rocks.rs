@@ -193,6 +193,13 @@ impl View<'_> {
         self.sealer
     }
 
+    /// The last log index that is applied in this view; 0: none.
+    pub(crate) fn applied_index(&self) -> Result<u64> {
+        let key = Key::Meta(MetaItem::Applied);
+        let record: Option<AppliedRecord> = self.get(&key)?.map(|row| decode(&key, &row)).transpose()?;
+        Ok(record.and_then(|record| record.applied).map_or(0, |id| id.index))
+    }
+
     /// The stored rows of `[start, end)` in order of their keys, or backwards.
     pub(crate) fn cursor(&self, start: &KeyBytes, end: &KeyBytes, backwards: bool) -> Cursor<'_> {
         Cursor::new(self.snapshot.raw_iterator_opt(bounded(start, end)), backwards)
