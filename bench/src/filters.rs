@@ -24,6 +24,9 @@ pub(crate) struct FilterArguments {
     /// How many queries for each kind of label and share.
     #[arg(long, default_value_t = 200)]
     queries: usize,
+    /// Only the first so many vectors.
+    #[arg(long)]
+    count: Option<usize>,
     /// Write one JSON object per line and measurement here.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -64,6 +67,10 @@ pub(crate) fn run(arguments: &FilterArguments) -> Result<(), BenchError> {
     let corpus = Corpus::read(&arguments.corpus, None, None)?;
     let mut report = Report::new(arguments.json.as_deref())?;
     let start = Instant::now();
+    let mut corpus = corpus;
+    if let Some(count) = arguments.count {
+        corpus.base.values.truncate(count * corpus.base.columns);
+    }
     let partition = build_with_labels(&corpus.base)?;
     let build_seconds = start.elapsed().as_secs_f64();
     let by_distance = order_by_product(&corpus.queries, corpus.base.row(0));

@@ -9,8 +9,9 @@
 //! A new vector is found at once, by the flat scan of the buffer. [`Tiers::maintain`] links what waits and mends what removals
 //! left; if it is not called often enough, writes do some of it.
 //!
-//! A search picks the cheaper way: where a filter leaves few, these are scanned flat; else the graph is walked over the
-//! matches, and if that finds too few, they are scanned flat after all.
+//! A search picks the cheaper way: where a filter leaves few, these are scanned flat; else the graph is walked, so much more
+//! widely as matches are rarer, and what does not match is left out. If that leaves too few, as where matches lie far from the
+//! query, it is walked again more widely, or the matches are scanned flat after all.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -18,7 +19,7 @@ use roaring::RoaringBitmap;
 
 use crate::budget::MemoryBudget;
 use crate::error::IndexError;
-use crate::graph::{Admitted, Graph, Plan, Scratch, Target};
+use crate::graph::{Graph, Plan, Scratch, Target};
 use crate::metric::Metric;
 use crate::vectors::{Exact, FlatSearch, Found, VectorStore};
 
@@ -31,15 +32,15 @@ pub(crate) struct Thresholds {
     pub(crate) flat_below: u64,
     /// The most vectors that may wait before writes link them.
     pub(crate) waiting_max: u64,
-    /// A walk is worth it if there are more candidates than this many times its width.
+    /// A walk is worth it if there are more candidates than this many times its width; half as many where a scan reads all rows
+    /// in order, which takes half as long for each.
     pub(crate) flat_per_width: u64,
 }
 
 impl Thresholds {
-    /// For a partition that may have a graph. First estimates, from a few runs on a busy machine; to be measured before the graph is
-    /// switched on.
+    /// For a partition that may have a graph. Measured: see docs/decisions/0016.
     pub(crate) const WITH_GRAPH: Self =
-        Self { graph_from: 12_000, flat_below: 8_000, waiting_max: 2_000, flat_per_width: 60 };
+        Self { graph_from: 12_000, flat_below: 8_000, waiting_max: 2_000, flat_per_width: 40 };
     /// The default with the graph beginning elsewhere; 0: no change. It is given up at two thirds of that, so that a partition whose
     /// size goes up and down a little does not build it again and again.
     pub(crate) fn graph_from(vectors: u64) -> Self {
@@ -66,9 +67,11 @@ const PLANNED_PER_THREAD: usize = 4;
 const BATCH_SHARE: usize = 64;
 const BATCH_MAX: usize = 512;
 /// The width of a walk where the caller does not say: recall@10 of 0.97 and more.
-const WIDTH_DEFAULT: usize = 64;
-/// So many matches are scanned flat where a walk found too few of them near the query.
-const SCANNED_WHERE_RARE: u64 = 40_000;
+const WIDTH_DEFAULT: usize = 80;
+/// A walk with a filter must leave one in so many of the matches that were to be expected; else matches are rare around the query.
+const STARVED_SHARE: usize = 4;
+/// How often a walk is tried with a filter.
+const WALKS_MAX: usize = 2;
 /// So many more than the hits are scored exactly.
 const RESCORED_EXTRA: usize = 16;
 
@@ -307,47 +310,42 @@ impl Tiers {
     fn search_graph(&self, graph: &Graph, search: &FlatSearch<'_>, width: usize) -> Option<TierFound> {
         let all = self.store.present().len();
         let candidates = search.mask.map_or(all, |mask| mask.intersection_len(self.store.present()));
-        let per_hit = all as f64 / candidates.max(1) as f64;
-        // So wide that by chance there are more than enough matches among the nearest.
-        let checked_width = width.max(((search.limit as f64 * 1.7 + 8.0) * per_hit) as usize);
-        if !self.is_linked() || candidates <= self.thresholds.flat_per_width * checked_width as u64 {
+        if !self.is_linked() {
             return None;
         }
-        let mask = search.mask.filter(|_| candidates < all);
-        let Some(mask) = mask else {
-            let (slots, compared) = self.walk(graph, search, Admitted::All, &[], width);
+        let Some(mask) = search.mask.filter(|_| candidates < all) else {
+            if candidates <= self.thresholds.flat_per_width * 2 * width as u64 {
+                return None;
+            }
+            let (slots, compared) = self.walk(graph, search, width);
             return Some(TierFound { found: self.finish(search, slots, compared), way: Way::Graph });
         };
         // The nearest of all, less those that do not match, are the nearest matches, if enough are left.
-        let (mut slots, mut compared) = self.walk(graph, search, Admitted::All, &[], checked_width);
-        slots.retain(|slot| mask.contains(*slot));
-        if slots.len() < search.limit {
-            // Matches are rare around the query; so go over matches only, from where there are some.
-            if candidates <= SCANNED_WHERE_RARE {
+        let enough = (width / STARVED_SHARE).max(search.limit + search.limit / 4 + 4);
+        let mut wide = (width as f64 * all as f64 / candidates.max(1) as f64) as usize;
+        let mut compared = 0;
+        for _ in 0..WALKS_MAX {
+            if candidates <= self.thresholds.flat_per_width * wide as u64 {
                 return None;
             }
-            let bits = dense_bits(mask);
-            let over_matches = self.walk(graph, search, Admitted::Only(&bits), &sample(mask, width), width * 2);
-            slots = over_matches.0;
-            compared += over_matches.1;
+            let (mut slots, compared_now) = self.walk(graph, search, wide);
+            compared += compared_now;
+            slots.retain(|slot| mask.contains(*slot));
+            if slots.len() >= enough {
+                let found = self.finish(search, slots, compared);
+                return Some(TierFound { found, way: Way::FilteredGraph });
+            }
+            // As wide as it takes where matches are as rare as they were here.
+            wide = wide * width / slots.len().max(1);
         }
-        let found = self.finish(search, slots, compared);
-        let is_enough = found.hits.len() as u64 >= candidates.min(search.limit as u64);
-        is_enough.then_some(TierFound { found, way: Way::FilteredGraph })
+        None
     }
 
     /// The nodes that a walk keeps, best first by their codes.
-    fn walk(
-        &self,
-        graph: &Graph,
-        search: &FlatSearch<'_>,
-        admitted: Admitted<'_>,
-        seeds: &[u32],
-        width: usize,
-    ) -> (Vec<u32>, u64) {
+    fn walk(&self, graph: &Graph, search: &FlatSearch<'_>, width: usize) -> (Vec<u32>, u64) {
         let target = Target::of_query(search.query, self.store.metric());
         let mut scratch = self.scratch();
-        graph.walk(&self.store, &target, admitted, seeds, width, &mut scratch);
+        graph.walk(&self.store, &target, width, &mut scratch);
         let found = (scratch.found().map(|node| node.slot).collect(), scratch.compared());
         self.give_back(scratch);
         found
@@ -396,19 +394,4 @@ fn merge(search: &FlatSearch<'_>, one: &Found, other: &Found) -> Found {
         compared: one.compared + other.compared,
         rescored: one.rescored + other.rescored,
     }
-}
-
-/// One bit for each slot.
-fn dense_bits(mask: &RoaringBitmap) -> Vec<u64> {
-    let mut bits = vec![0; mask.max().map_or(0, |last| last as usize / 64 + 1)];
-    for slot in mask {
-        bits[slot as usize / 64] |= 1 << (slot % 64);
-    }
-    bits
-}
-
-/// Some slots of a mask, evenly spread.
-fn sample(mask: &RoaringBitmap, count: usize) -> Vec<u32> {
-    let step = (mask.len() as usize / count.max(1)).max(1);
-    mask.iter().step_by(step).collect()
 }

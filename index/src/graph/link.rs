@@ -3,7 +3,7 @@
 
 use zeroize::Zeroize;
 
-use super::walk::{Admitted, Scratch, Target, signed, sum};
+use super::walk::{Scratch, Target, signed, sum};
 use super::{DEGREE_MAX, Graph, IS_ROOT, distance};
 use crate::distance::{CodeQuery, kernels};
 use crate::vectors::VectorStore;
@@ -64,7 +64,7 @@ impl Graph {
         let mut codes = std::mem::take(&mut scratch.codes);
         signed(own, &mut codes);
         let target = Target::of_node(slot, &codes, store);
-        self.walk(store, &target, Admitted::All, &[], LINK_WIDTH, scratch);
+        self.walk(store, &target, LINK_WIDTH, scratch);
         let found: Vec<u32> = scratch.found().map(|node| node.slot).collect();
         let candidates = self.candidates(store, slot, &codes, &found);
         scratch.codes = codes;

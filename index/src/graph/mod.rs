@@ -40,7 +40,7 @@ use crate::vectors::VectorStore;
 use entries::Entries;
 pub(crate) use link::Plan;
 use unlink::Sweep;
-pub(crate) use walk::{Admitted, Scratch, Target};
+pub(crate) use walk::{Scratch, Target};
 
 /// A row: how many neighbours, then so many slots.
 const ROW: usize = 40;

@@ -50,7 +50,7 @@ impl Pair {
         let query = self.store.query(vector);
         let target = Target::of_query(&query, self.store.metric());
         let mut scratch = Scratch::default();
-        self.graph.walk(&self.store, &target, Admitted::All, &[], width, &mut scratch);
+        self.graph.walk(&self.store, &target, width, &mut scratch);
         let number_of = |slot: u32| *self.slots.iter().find(|(_, known)| **known == slot).unwrap().0;
         scratch.found().map(|node| number_of(node.slot)).collect()
     }

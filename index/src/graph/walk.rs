@@ -68,25 +68,6 @@ pub(super) fn sum(codes: &[i8]) -> i32 {
     codes.iter().map(|code| i32::from(*code)).sum()
 }
 
-/// Which nodes a walk goes over and keeps.
-#[derive(Clone, Copy)]
-pub(crate) enum Admitted<'a> {
-    /// All.
-    All,
-    /// Those whose bit is set, one bit for each slot; others are stepped over, to their neighbours.
-    Only(&'a [u64]),
-}
-
-impl Admitted<'_> {
-    #[inline]
-    fn takes(self, slot: u32) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(bits) => bits.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1),
-        }
-    }
-}
-
 /// What a walk needs beside the graph; kept between walks.
 #[derive(Default)]
 pub(crate) struct Scratch {
@@ -143,29 +124,14 @@ impl Visited {
 }
 
 impl Graph {
-    /// Walks towards a target and keeps the best `width` admitted nodes in the scratch, until none of them is left to expand.
-    pub(crate) fn walk(
-        &self,
-        store: &VectorStore,
-        target: &Target<'_>,
-        admitted: Admitted<'_>,
-        seeds: &[u32],
-        width: usize,
-        scratch: &mut Scratch,
-    ) {
+    /// Walks towards a target and keeps the best `width` nodes in the scratch, until none of them is left to expand.
+    pub(crate) fn walk(&self, store: &VectorStore, target: &Target<'_>, width: usize, scratch: &mut Scratch) {
         scratch.beam.reset(width);
         scratch.visited.begin(self.parents.len());
         scratch.compared = 0;
-        self.start(store, target, admitted, scratch);
-        scratch.fresh.clear();
-        for seed in seeds {
-            if self.contains(*seed) && scratch.visited.insert(*seed) {
-                scratch.fresh.push(*seed);
-            }
-        }
-        self.score_fresh(store, target, scratch);
+        self.start(store, target, scratch);
         while let Some(node) = scratch.beam.expand() {
-            self.gather(store, node, admitted, scratch);
+            self.gather(store, node, scratch);
             if let Some(next) = scratch.beam.peek() {
                 prefetch(self.rows.row(next));
             }
@@ -174,14 +140,14 @@ impl Graph {
     }
 
     /// Puts the best entries into the beam.
-    fn start(&self, store: &VectorStore, target: &Target<'_>, admitted: Admitted<'_>, scratch: &mut Scratch) {
+    fn start(&self, store: &VectorStore, target: &Target<'_>, scratch: &mut Scratch) {
         let slots = self.entries.slots();
         scratch.products.resize(slots.len(), 0);
         kernels().dot_rows(target.codes, self.entries.codes(), Rows::First(slots.len()), &mut scratch.products);
         let mut best = [Scored { score: f32::NEG_INFINITY, slot: 0 }; STARTS];
         for (slot, product) in slots.iter().zip(&scratch.products) {
             let score = target.score(store, *slot, *product);
-            if score > best[STARTS - 1].score && admitted.takes(*slot) {
+            if score > best[STARTS - 1].score {
                 let position = best.partition_point(|known| known.score >= score);
                 best[position..].rotate_right(1);
                 best[position] = Scored { score, slot: *slot };
@@ -195,7 +161,6 @@ impl Graph {
             scratch.beam.insert(node);
         }
         if let Some(root) = self.root
-            && admitted.takes(root)
             && scratch.visited.insert(root)
         {
             scratch.fresh.clear();
@@ -205,29 +170,30 @@ impl Graph {
         scratch.compared += slots.len() as u64;
     }
 
-    /// Collects the unseen neighbours of a node, and fetches their codes.
+    /// Collects the unseen neighbours of a node, and fetches their codes. Nodes that are gone are stepped over to theirs.
     #[inline]
-    fn gather(&self, store: &VectorStore, node: u32, admitted: Admitted<'_>, scratch: &mut Scratch) {
+    fn gather(&self, store: &VectorStore, node: u32, scratch: &mut Scratch) {
         scratch.fresh.clear();
         for slot in self.neighbours(node) {
             if scratch.visited.insert(*slot) {
-                if admitted.takes(*slot) && self.contains(*slot) {
+                if self.contains(*slot) {
                     prefetch(store.codes_of(*slot));
                     scratch.fresh.push(*slot);
                 } else {
-                    self.step_over(store, *slot, admitted, scratch);
+                    self.step_over(store, *slot, scratch);
                 }
             }
         }
     }
 
-    /// Collects the admitted neighbours of a node that is not admitted itself, or gone.
-    fn step_over(&self, store: &VectorStore, node: u32, admitted: Admitted<'_>, scratch: &mut Scratch) {
+    /// Collects the unseen neighbours of a node that is gone.
+    #[cold]
+    fn step_over(&self, store: &VectorStore, gone: u32, scratch: &mut Scratch) {
         if scratch.fresh.len() >= DEGREE_MAX {
             return;
         }
-        for slot in self.neighbours(node) {
-            if admitted.takes(*slot) && self.contains(*slot) && scratch.visited.insert(*slot) {
+        for slot in self.neighbours(gone) {
+            if self.contains(*slot) && scratch.visited.insert(*slot) {
                 prefetch(store.codes_of(*slot));
                 scratch.fresh.push(*slot);
             }
