@@ -129,6 +129,7 @@ fn every_verb_works_on_a_development_server() {
     adding_and_reading(&server);
     searching(&server);
     watching(&server);
+    an_export_is_imported_as_it_was(&server, directory.path());
     spaces(&server);
     files_go_in_as_they_came_out(&server, directory.path());
     deleting(&server);
@@ -191,6 +192,60 @@ fn searching(server: &Server) {
     let filtered = server.ok(&["search", "milk in the coffee", "--where", "scope.user_id = \"ben\"", "-o", "json"]);
     let hits = json_lines(&filtered).remove(0)["hits"].clone();
     assert_eq!((hits.as_array().map(Vec::len), hits[0]["memory"]["id"].as_str()), (Some(1), Some("work")));
+}
+
+fn an_export_is_imported_as_it_was(server: &Server, directory: &Path) {
+    let create = ["space", "create", "from", "--dimension", "3"];
+    server.ok(&create);
+    let line = |number: u32| {
+        format!(
+            "{{\"id\": \"e{number}\", \"content\": \"note {number}\", \"kind\": \"fact\", \"importance\": 0.1, \
+             \"vector\": [{number}, 0.1, -2.5e-3], \"created_at\": \"2025-01-02T03:04:05.{number:06}Z\", \
+             \"expires_at\": \"2999-01-01T00:00:00Z\", \"metadata\": {{\"n\": {number}, \"list\": [1.5, null, true]}}}}\n"
+        )
+    };
+    let path = directory.join("export.jsonl");
+    std::fs::write(&path, (0..1_200).map(line).collect::<String>()).unwrap();
+    let path = path.to_str().unwrap();
+    let import = ["import", path, "--space", "from", "--user", "ann", "--import-id", "i1"];
+    assert_eq!(server.ok(&import), "1,200 memories: 1,200 created\n");
+    assert_eq!(server.ok(&import), "1,200 memories: 1,200 created\n", "the same import again is the same answer");
+    let exported = server.ok(&["export", "--space", "from"]);
+    assert_eq!(exported.lines().count(), 1_200);
+    let first = json_lines(&exported).remove(0);
+    assert_eq!((first["version"].as_u64(), first["scope"]["user_id"].as_str()), (Some(1), Some("ann")));
+
+    server.ok(&["space", "create", "to", "--dimension", "3"]);
+    let back = server.run_with_input(&["import", "-", "--space", "to"], &exported);
+    assert_eq!(back.stdout, "1,200 memories: 1,200 created\n", "{back:?}");
+    let file = directory.join("again.jsonl");
+    let file = file.to_str().unwrap();
+    assert_eq!(server.ok(&["export", file, "--space", "to"]), "");
+    let again = std::fs::read_to_string(file).unwrap();
+    let without_time_of_writing = |text: &str| {
+        let mut memories = json_lines(text);
+        for memory in &mut memories {
+            memory.as_object_mut().unwrap().remove("updated_at");
+        }
+        memories
+    };
+    assert!(without_time_of_writing(&again) == without_time_of_writing(&exported), "an export of the import differs");
+    assert!(
+        server.fails(&["export", file, "--space", "to"], USAGE).contains("again.jsonl"),
+        "files are not overwritten"
+    );
+
+    let bad = "{\"content\": \"a\"}\n{\"content\": 3}\n{\"content\": \"b\"}\n";
+    let ran = server.run_with_input(&["import", "-", "--space", "to"], bad);
+    assert_eq!((ran.code, ran.stderr.contains("-:2: content: is not a string")), (USAGE, true), "{ran:?}");
+    let ran = server.run_with_input(&["import", "-", "--space", "to", "--skip-bad-lines"], bad);
+    assert_eq!((ran.code, ran.stdout.as_str()), (USAGE, "2 memories: 2 created\n"), "{ran:?}");
+    let wrong = "{\"content\": \"a\", \"vector\": [1, 2, 3]}\n\n{\"content\": \"b\", \"vector\": [1]}\n";
+    let ran = server.run_with_input(&["import", "-", "--space", "to"], wrong);
+    assert_eq!((ran.code, ran.stderr.contains("-:3: batch.memories[1].vectors[0]")), (USAGE, true), "{ran:?}");
+    for space in ["from", "to"] {
+        server.ok(&["space", "rm", space, "--yes"]);
+    }
 }
 
 fn watching(server: &Server) {

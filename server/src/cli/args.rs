@@ -67,6 +67,10 @@ pub enum Command {
     Rm(RmArgs),
     /// Count memories.
     Count(CountArgs),
+    /// Write every memory of a JSON Lines file of any size; goes on where it was when the connection breaks.
+    Import(Box<ImportArgs>),
+    /// Print all memories as JSON Lines, as `cairn import` takes them back.
+    Export(ExportArgs),
     /// Follow the changes of a space.
     Watch(WatchArgs),
     /// Make, show, list, alias and delete spaces.
@@ -299,6 +303,45 @@ pub struct CountArgs {
     /// How fresh the answer must be.
     #[command(flatten)]
     pub freshness: FreshnessArgs,
+}
+
+/// Arguments of `cairn import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The file, one JSON object a line, in the form that `cairn export` prints; `-` is standard input.
+    pub file: PathBuf,
+    /// Names the import: begun again under the same name within 24 hours, it writes nothing twice. By default it has a new
+    /// name, which is told where it can be gone on with.
+    #[arg(long, value_name = "ID")]
+    pub import_id: Option<String>,
+    /// Leave out lines that are no memory, and name them at the end; by default the first one ends the import.
+    #[arg(long)]
+    pub skip_bad_lines: bool,
+    /// Fail if an id is there already, instead of replacing the memory.
+    #[arg(long)]
+    pub insert: bool,
+    /// Who is writing, for the history.
+    #[arg(long, value_name = "NAME")]
+    pub actor: Option<String>,
+    /// Why, for the history.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Whose memories they are, for those that do not say.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+}
+
+/// Arguments of `cairn export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The file to make; by default, and for `-`, standard output.
+    pub file: Option<PathBuf>,
+    /// Which memories.
+    #[command(flatten)]
+    pub select: SelectArgs,
+    /// Leave out the vectors; an import then makes them anew, where the space has an embedder.
+    #[arg(long)]
+    pub no_vectors: bool,
 }
 
 /// Arguments of `cairn watch`.

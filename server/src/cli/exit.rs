@@ -75,6 +75,11 @@ impl Failure {
         self.message.is_empty()
     }
 
+    /// Without details and hint.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     pub(crate) fn with_detail(mut self, detail: impl Into<String>) -> Self {
         self.details.push(detail.into());
         self

@@ -1,4 +1,4 @@
-//! The client verbs of the `cairn` binary: `add search get ls rm count watch space status node inspect`.
+//! The client verbs of the `cairn` binary: `add search get ls rm count import export watch space status node inspect`.
 //!
 //! They use the public API only, through `cairn-client`. Results go to standard output, everything else to standard
 //! error. On a terminal results are tables, elsewhere tab-separated lines without a header; `-o json` prints one JSON

@@ -1,6 +1,8 @@
 //! Results as text: pure functions of the answers, so that the snapshots need no server.
 
-use cairn_client::{Added, AliasSet, Change, ChangeKind, Hit, Memory, Outcome, Scope, SpaceInfo, proto};
+use cairn_client::{
+    Added, AliasSet, Change, ChangeKind, Hit, Memory, Outcome, Position, Scope, SpaceInfo, WriteResult, proto,
+};
 use serde_json::{Value as Json, json};
 
 use super::json::{memory_to_json, metadata_to_text};
@@ -135,14 +137,19 @@ pub(crate) struct ImportSummary {
 impl ImportSummary {
     /// Adds what one batch did.
     pub(crate) fn add(&mut self, added: &Added) {
-        for result in &added.results {
+        self.add_results(&added.results, &added.position);
+    }
+
+    /// Adds what was done with some memories.
+    pub(crate) fn add_results(&mut self, results: &[WriteResult], position: &Position) {
+        for result in results {
             match result.outcome {
                 Outcome::Created => self.created += 1,
                 Outcome::Replaced => self.replaced += 1,
                 Outcome::Deduplicated => self.deduplicated += 1,
             }
         }
-        added.position.as_str().clone_into(&mut self.position);
+        position.as_str().clone_into(&mut self.position);
     }
 
     /// Memories in all.

@@ -1,22 +1,17 @@
 //! `cairn add`: one memory from text, or many from a JSON Lines file.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal};
+use std::io::IsTerminal;
 use std::path::Path;
 
-use cairn_client::{BATCH_BYTES_MAX, BATCH_COUNT_MAX, Memory, encoded_bytes};
-use indicatif::{ProgressBar, ProgressStyle};
+use cairn_client::Memory;
 
 use super::Context;
+use super::lines::MemoryReader;
 use crate::cli::args::AddArgs;
 use crate::cli::exit::{Failure, Result};
 use crate::cli::input::insert_at;
-use crate::cli::json::memory_from_json;
 use crate::cli::output::Form;
 use crate::cli::render::{ImportSummary, added_listing, added_to_json};
-
-/// Room for names and ids beside the memories of a batch.
-const BATCH_BYTES: usize = BATCH_BYTES_MAX - (8 << 10);
 
 pub(super) async fn run(context: &mut Context, args: AddArgs) -> Result<()> {
     match &args.file {
@@ -102,7 +97,7 @@ fn text_of(args: &AddArgs) -> Result<String> {
 
 /// Writes every memory of a file, in batches; each batch is atomic, the file is not.
 async fn import(context: &mut Context, path: &Path, args: &AddArgs) -> Result<()> {
-    let mut reader = MemoryReader::open(path, args)?;
+    let mut reader = MemoryReader::open(path, args.scope.to_scope())?;
     let progress = reader.progress_bar();
     let mut summary = ImportSummary::default();
     while let Some(batch) = reader.next_batch()? {
@@ -116,7 +111,7 @@ async fn import(context: &mut Context, path: &Path, args: &AddArgs) -> Result<()
             ))
         })?;
         summary.add(&added);
-        progress.set_position(reader.bytes_read);
+        progress.set_position(reader.bytes_read());
     }
     progress.finish_and_clear();
     match context.out.form {
@@ -124,102 +119,6 @@ async fn import(context: &mut Context, path: &Path, args: &AddArgs) -> Result<()
         _ => context.out.result(summary.to_text())?,
     }
     Ok(())
-}
-
-struct Batch {
-    memories: Vec<Memory>,
-    first_line: u64,
-}
-
-/// Reads a JSON Lines file piece by piece, so that its size does not matter.
-struct MemoryReader<'a> {
-    name: String,
-    args: &'a AddArgs,
-    lines: Box<dyn BufRead>,
-    bytes_total: Option<u64>,
-    bytes_read: u64,
-    line: u64,
-    /// Did not fit into the batch before.
-    next: Option<(Memory, usize)>,
-}
-
-impl<'a> MemoryReader<'a> {
-    fn open(path: &Path, args: &'a AddArgs) -> Result<Self> {
-        let name = path.display().to_string();
-        let (lines, bytes_total): (Box<dyn BufRead>, _) = if path.as_os_str() == "-" {
-            (Box::new(BufReader::new(std::io::stdin())), None)
-        } else {
-            let file = File::open(path).map_err(|error| Failure::usage(format!("cannot read {name}: {error}")))?;
-            let length = file.metadata().ok().map(|metadata| metadata.len());
-            (Box::new(BufReader::new(file)), length)
-        };
-        Ok(Self { name, args, lines, bytes_total, bytes_read: 0, line: 0, next: None })
-    }
-
-    /// Drawn on standard error, and only on a terminal.
-    fn progress_bar(&self) -> ProgressBar {
-        let Some(total) = self.bytes_total else {
-            return ProgressBar::new_spinner();
-        };
-        let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {elapsed} (about {eta} left)");
-        ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-    }
-
-    fn next_batch(&mut self) -> Result<Option<Batch>> {
-        let mut memories = Vec::new();
-        let mut bytes = 0;
-        let mut first_line = self.line;
-        while memories.len() < BATCH_COUNT_MAX {
-            let Some((memory, size)) = self.next_memory()? else { break };
-            if memories.is_empty() {
-                first_line = self.line;
-            } else if bytes + size > BATCH_BYTES {
-                self.next = Some((memory, size));
-                break;
-            }
-            bytes += size;
-            memories.push(memory);
-        }
-        Ok((!memories.is_empty()).then_some(Batch { memories, first_line }))
-    }
-
-    fn next_memory(&mut self) -> Result<Option<(Memory, usize)>> {
-        if let Some(next) = self.next.take() {
-            return Ok(Some(next));
-        }
-        let mut text = String::new();
-        loop {
-            text.clear();
-            let read = self.lines.read_line(&mut text).map_err(|error| self.bad_line(&error.to_string()))?;
-            if read == 0 {
-                return Ok(None);
-            }
-            self.bytes_read += read as u64;
-            self.line += 1;
-            if !text.trim().is_empty() {
-                break;
-            }
-        }
-        let json = serde_json::from_str(&text).map_err(|error| self.bad_line(&format!("not JSON: {error}")))?;
-        let mut memory = memory_from_json(json).map_err(|error| self.bad_line(&error.to_string()))?;
-        self.fill_scope(&mut memory);
-        let size = encoded_bytes(&memory);
-        Ok(Some((memory, size)))
-    }
-
-    /// What the memory does not say, the arguments do.
-    fn fill_scope(&self, memory: &mut Memory) {
-        let given = self.args.scope.to_scope();
-        let scope = &mut memory.scope;
-        scope.agent_id = scope.agent_id.take().or(given.agent_id);
-        scope.user_id = scope.user_id.take().or(given.user_id);
-        scope.session_id = scope.session_id.take().or(given.session_id);
-        scope.namespace = scope.namespace.take().or(given.namespace);
-    }
-
-    fn bad_line(&self, problem: &str) -> Failure {
-        Failure::usage(format!("{}:{}: {problem}", self.name, self.line))
-    }
 }
 
 #[cfg(test)]
@@ -268,21 +167,5 @@ mod tests {
             .ttl(std::time::Duration::from_secs(43_200))
             .importance(0.5);
         assert_eq!(memory, expected);
-    }
-
-    #[test]
-    fn a_file_is_cut_into_batches_and_lines_are_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("m.jsonl");
-        let good = "{\"content\": \"x\", \"scope\": {\"user_id\": \"u\"}}\n\n".repeat(1_200);
-        std::fs::write(&path, format!("{good}{{\"content\": 3}}\n")).unwrap();
-        let args = args(&["--file", "unused", "--user", "other", "--agent", "a"]);
-        let mut reader = MemoryReader::open(&path, &args).unwrap();
-        let batch = reader.next_batch().unwrap().unwrap();
-        assert_eq!((batch.memories.len(), batch.first_line), (1_000, 1));
-        let scope = &batch.memories[0].scope;
-        assert_eq!((scope.user_id.as_deref(), scope.agent_id.as_deref()), (Some("u"), Some("a")));
-        let failure = reader.next_batch().err().unwrap();
-        assert!(failure.report().contains("m.jsonl:2401: content: is not a string"), "{}", failure.report());
     }
 }

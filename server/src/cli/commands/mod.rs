@@ -1,7 +1,10 @@
 //! The verbs, one file for each group of them. Each asks through the SDK and prints through [`Output`].
 
 mod add;
+mod export;
+mod import;
 mod inspect;
+mod lines;
 mod node;
 mod read;
 mod remove;
@@ -45,6 +48,8 @@ pub(crate) async fn run(options: &ClientOptions, command: Command) -> Result<()>
         Command::Rm(args) => remove::run(&mut context, args).await?,
         Command::Space(command) => space::run(&mut context, command).await?,
         Command::Node(command) => node::run(&mut context, command).await?,
+        Command::Import(args) => import::run(&mut context, *args).await?,
+        Command::Export(args) => export::run(&mut context, args).await?,
         Command::Watch(args) => watch::run(&mut context, args).await?,
         Command::Status => status::run(&mut context).await?,
         Command::Inspect(_) => {}
