@@ -13,6 +13,8 @@ use crate::slots::{MemoryKey, Place, Slots};
 use crate::tiers::{Thresholds, Tiers, Way};
 use crate::vectors::FlatSearch;
 
+use reindex::Reindex;
+
 /// What a partition is made for.
 #[derive(Debug, Clone)]
 pub struct PartitionOptions {
@@ -110,6 +112,8 @@ pub struct Partition {
     slots: Slots,
     attributes: Attributes,
     vectors: Tiers,
+    /// The attributes under another schema, while they are being made.
+    reindex: Option<Box<Reindex>>,
     /// What slots and attributes hold of the budget; the vectors' arenas count for themselves.
     reservation: Reservation,
 }
@@ -122,6 +126,7 @@ impl Partition {
             slots: Slots::default(),
             attributes: Attributes::new(options.schema.clone()),
             vectors,
+            reindex: None,
             reservation: options.budget.empty(),
             options,
         })
@@ -189,6 +194,10 @@ impl Partition {
             self.slots.insert(slot, key, id);
         }
         self.attributes.insert(slot, row);
+        if let Some(reindex) = &mut self.reindex {
+            before.iter().for_each(|before| reindex.remove(*before));
+            reindex.replace(slot, fields);
+        }
         if let Some(vector) = vector {
             self.vectors.insert(slot, vector);
         }
@@ -207,6 +216,9 @@ impl Partition {
     pub fn remove(&mut self, key: &MemoryKey) -> bool {
         let Some(slot) = self.slots.remove(key) else { return false };
         self.attributes.remove(slot);
+        if let Some(reindex) = &mut self.reindex {
+            reindex.remove(slot);
+        }
         self.vectors.remove(slot);
         self.hold(slot);
         self.settle();
@@ -221,7 +233,8 @@ impl Partition {
 
     /// The memories that match. The filter must have passed [`Filter::check`] with the partition's schema.
     pub fn matches(&self, filter: &Filter) -> Matches {
-        self.attributes.matches(filter)
+        let unknown = self.reindex.as_ref().and_then(|reindex| reindex.matches(filter, self.attributes.live()));
+        unknown.unwrap_or_else(|| self.attributes.matches(filter))
     }
 
     /// The nearest memories among the matches, min(limit, matches with a vector) of them; in a large partition, unless
@@ -362,7 +375,8 @@ impl Partition {
         if let Some(released) = self.vectors.take_released() {
             self.slots.release(&released);
         }
-        self.reservation.settle(self.slots.bytes() + self.attributes.bytes());
+        let reindex = self.reindex.as_ref().map_or(0, |reindex| reindex.bytes());
+        self.reservation.settle(self.slots.bytes() + self.attributes.bytes() + reindex);
     }
 
     #[cfg(test)]
@@ -375,6 +389,8 @@ impl Partition {
         self.vectors.store().memory_of(slot)
     }
 }
+
+mod reindex;
 
 #[cfg(test)]
 mod graph_tests;
