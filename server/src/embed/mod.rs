@@ -2,27 +2,47 @@
 //!
 //! A space names its embedder; the server looks it up here. The engine and the log see vectors only, so what is stored
 //! never depends on an embedder that changes or goes away.
+//!
+//! | name | what it is |
+//! |---|---|
+//! | `hash` | built in, lexical: `hash.rs` |
+//! | those of `embedders.openai` | a server that speaks OpenAI's API: `openai/` |
 
 mod hash;
+mod openai;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 pub use hash::HashEmbedder;
+
+use self::openai::OpenAi;
+use crate::config::{ConfigError, EmbeddersSection};
+use crate::monitor::Monitor;
+use crate::service::Workers;
 
 /// Turns texts into vectors.
 ///
 /// Calls may take long and block; they are made from threads for blocking work, never from an async worker. The same
-/// text must give the same vector for as long as [`Embedder::name`] stays the same.
+/// text must give the same vector, but for rounding, for as long as [`Embedder::name`] and [`Embedder::model`] stay the same.
 pub trait Embedder: Send + Sync {
     /// The name by which spaces choose it.
     fn name(&self) -> &'static str;
 
-    /// One vector of `dimension` finite values for each text, in order; none is all zero.
+    /// The model that makes the vectors, which must be the one that a space names; empty: not said.
+    fn model(&self) -> &str {
+        ""
+    }
+
+    /// How many calls of [`Embedder::embed`] may be under way at a time; each has a thread.
+    fn concurrency(&self) -> usize;
+
+    /// One vector of `dimension` finite values for each text, in order; none is all zero. Returns soon after `until`.
     ///
     /// # Errors
-    /// The embedder cannot serve this dimension, or cannot be reached.
-    fn embed(&self, texts: &[&str], dimension: usize) -> Result<Vec<Vec<f32>>, EmbedError>;
+    /// The embedder cannot serve this dimension, refuses the texts, or cannot be reached.
+    fn embed(&self, texts: &[&str], dimension: usize, until: Instant) -> Result<Vec<Vec<f32>>, EmbedError>;
 }
 
 /// Texts that could not be turned into vectors.
@@ -36,12 +56,48 @@ pub enum EmbedError {
         /// The dimension that was asked for.
         dimension: usize,
     },
+    /// The vectors have another dimension than the space.
+    #[error("embedder {embedder} makes vectors of dimension {made}, which is not the space's")]
+    OtherDimension {
+        /// The embedder's name.
+        embedder: &'static str,
+        /// The dimension of its vectors.
+        made: usize,
+    },
+    /// The server behind it refuses the request: the texts are too long, the key or the model is not known.
+    #[error("embedder {embedder}: its server refused the texts with {status}: {message}")]
+    Refused {
+        /// The embedder's name.
+        embedder: &'static str,
+        /// The HTTP status.
+        status: u16,
+        /// What the server says.
+        message: String,
+    },
+    /// The server behind it has too much to do.
+    #[error("embedder {embedder}: its server has too much to do")]
+    Overloaded {
+        /// The embedder's name.
+        embedder: &'static str,
+        /// How long to wait.
+        retry_after: Duration,
+    },
+    /// There is no answer.
+    #[error("embedder {embedder} does not serve: {reason}")]
+    Unavailable {
+        /// The embedder's name.
+        embedder: &'static str,
+        /// Why not.
+        reason: String,
+        /// How long to wait.
+        retry_after: Duration,
+    },
 }
 
-/// The embedders of a node, by name.
+/// The embedders of a node, by name. Each has threads of its own, so that a slow one holds up nobody else.
 #[derive(Clone)]
 pub struct Embedders {
-    by_name: BTreeMap<&'static str, Arc<dyn Embedder>>,
+    by_name: BTreeMap<&'static str, (Arc<dyn Embedder>, Workers)>,
 }
 
 impl Embedders {
@@ -53,14 +109,29 @@ impl Embedders {
         embedders
     }
 
-    /// Adds an embedder, or replaces the one of the same name.
-    pub fn insert(&mut self, embedder: Arc<dyn Embedder>) {
-        self.by_name.insert(embedder.name(), embedder);
+    /// The built-in ones, and those of the configuration. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The key of the configuration that cannot be followed, such as an environment variable that is not set.
+    pub(crate) fn of(section: &EmbeddersSection, monitor: &Arc<Monitor>) -> Result<Self, ConfigError> {
+        let mut embedders = Self::built_in();
+        for (position, entry) in section.openai.iter().enumerate() {
+            let key = format!("embedders.openai[{position}]");
+            // Labels of metrics live as long as the process, as does the configuration that these names come from.
+            let name: &'static str = entry.name.clone().leak();
+            embedders.insert(Arc::new(OpenAi::new(&key, name, entry.clone(), Arc::clone(monitor))?));
+        }
+        Ok(embedders)
     }
 
-    /// The embedder of this name, if there is one.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<Arc<dyn Embedder>> {
+    /// Adds an embedder, or replaces the one of the same name.
+    pub fn insert(&mut self, embedder: Arc<dyn Embedder>) {
+        let workers = Workers::new(embedder.concurrency());
+        self.by_name.insert(embedder.name(), (embedder, workers));
+    }
+
+    /// The embedder of this name and its threads, if there is one.
+    pub(crate) fn get(&self, name: &str) -> Option<(Arc<dyn Embedder>, Workers)> {
         self.by_name.get(name).cloned()
     }
 
