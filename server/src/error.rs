@@ -19,6 +19,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use cairn_engine::{Error as EngineError, ErrorKind, Violation};
+use cairn_proto::v1;
 use cairn_raft::{MembershipError, ProposeError, ReadError};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
@@ -95,6 +96,15 @@ impl Problem {
             Self::new(Code::FailedPrecondition, "UNKNOWN_EMBEDDER", message)
         };
         problem.with("space", space).with("embedder", embedder)
+    }
+
+    /// Text for a space whose vectors are of another model than its embedder makes now.
+    pub(crate) fn other_model(space: &str, own: &v1::Embedding, makes: &str) -> Self {
+        let v1::Embedding { embedder, model, .. } = own;
+        let message =
+            format!("space {space} holds vectors of model {model:?}; embedder {embedder:?} makes those of {makes:?}");
+        let problem = Self::new(Code::FailedPrecondition, "MODEL_MISMATCH", message);
+        problem.with("space", space).with("embedder", embedder).with("model", model)
     }
 
     /// More calls of a kind than the node takes on.
@@ -373,7 +383,21 @@ impl From<MembershipError> for Problem {
 
 impl From<EmbedError> for Problem {
     fn from(error: EmbedError) -> Self {
-        Self::new(Code::FailedPrecondition, "EMBEDDER_DIMENSION", error.to_string())
+        let message = error.to_string();
+        match error {
+            EmbedError::Dimension { .. } | EmbedError::OtherDimension { .. } => {
+                Self::new(Code::FailedPrecondition, "EMBEDDER_DIMENSION", message)
+            }
+            EmbedError::Refused { .. } => Self::new(Code::FailedPrecondition, "EMBEDDER_REFUSED", message),
+            EmbedError::Overloaded { retry_after, .. } => {
+                Self::exhausted("EMBEDDER_OVERLOADED", message, "embedder", retry_after)
+            }
+            EmbedError::Unavailable { retry_after, .. } => {
+                let mut problem = Self::unavailable("EMBEDDER_UNAVAILABLE", message);
+                problem.0.retry_after = Some(retry_after);
+                problem
+            }
+        }
     }
 }
 
@@ -457,6 +481,36 @@ mod tests {
             ),
             (Problem::unimplemented("AddMember"), Code::Unimplemented, "NOT_SERVED_YET", ""),
             (Problem::slow_reader(SECOND), Code::ResourceExhausted, "SLOW_READER", "retry"),
+            (
+                EmbedError::OtherDimension { embedder: "hash", made: 3 }.into(),
+                Code::FailedPrecondition,
+                "EMBEDDER_DIMENSION",
+                "",
+            ),
+            (
+                EmbedError::Refused { embedder: "hash", status: 401, message: text() }.into(),
+                Code::FailedPrecondition,
+                "EMBEDDER_REFUSED",
+                "",
+            ),
+            (
+                EmbedError::Overloaded { embedder: "hash", retry_after: SECOND }.into(),
+                Code::ResourceExhausted,
+                "EMBEDDER_OVERLOADED",
+                "retry",
+            ),
+            (
+                EmbedError::Unavailable { embedder: "hash", reason: text(), retry_after: SECOND }.into(),
+                Code::Unavailable,
+                "EMBEDDER_UNAVAILABLE",
+                "retry",
+            ),
+            (
+                Problem::other_model("s", &v1::Embedding::default(), "new"),
+                Code::FailedPrecondition,
+                "MODEL_MISMATCH",
+                "",
+            ),
             (Problem::deadline(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED", ""),
         ]
     }

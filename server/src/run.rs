@@ -180,6 +180,7 @@ pub async fn run_on(config: Config, listeners: Listeners) -> Result<Handle, RunE
     let (reporter, health) = tonic_health::server::health_reporter();
     let gateway = gateway(&config, addresses)?;
     let router = crate::http::router(Arc::clone(&monitor), gateway.clone());
+    let embedders = Embedders::of(&config.embedders, &monitor)?;
     let background = start_background(&monitor, listeners.http, router, &shared, reporter)?;
 
     let node = match start_node(&config, addresses, listeners.peer).await {
@@ -190,13 +191,7 @@ pub async fn run_on(config: Config, listeners: Listeners) -> Result<Handle, RunE
         }
     };
     let own_address = own_address(&config, addresses);
-    let service = Service::new(
-        Arc::clone(&node),
-        Arc::clone(&monitor),
-        Embedders::built_in(),
-        own_address,
-        config.limits.clone(),
-    );
+    let service = Service::new(Arc::clone(&node), Arc::clone(&monitor), embedders, own_address, config.limits.clone());
     let service = Arc::new(service);
     tokio::spawn(index_rounds(Arc::downgrade(&node), config.storage.index_idle, background.stop.clone()));
     let grpc_stop = CancellationToken::new();

@@ -49,6 +49,8 @@ pub struct Config {
     pub security: SecuritySection,
     /// How much the node takes on at a time, and for how long.
     pub limits: LimitsSection,
+    /// What turns text into vectors, beside the built-in `hash`.
+    pub embedders: EmbeddersSection,
     /// Memory of the storage engine.
     pub storage: StorageSection,
     /// Timing of replication.
@@ -161,6 +163,42 @@ pub struct LimitsSection {
     pub stream_stall_timeout: Duration,
     /// Threads that carry out reads; 0: twice the number of cores.
     pub read_threads: usize,
+}
+
+/// See [`Config::embedders`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct EmbeddersSection {
+    /// Servers that speak OpenAI's `/v1/embeddings`.
+    pub openai: Vec<OpenAiEntry>,
+}
+
+/// One server that speaks OpenAI's `/v1/embeddings`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OpenAiEntry {
+    /// The name by which spaces choose it.
+    pub name: String,
+    /// The address of its API, such as `https://api.openai.com/v1`; `/embeddings` is added.
+    pub url: String,
+    /// The model to ask for. It becomes the model of spaces that name none.
+    pub model: String,
+    /// The environment variable that holds the key; empty: none is sent.
+    pub api_key_environment: String,
+    /// Whether to ask for the space's dimension, which models of variable dimension need.
+    pub send_dimensions: bool,
+    /// Texts in one request at most.
+    pub batch_texts_max: usize,
+    /// Bytes of text in one request at most; a text that is larger goes alone.
+    #[serde(with = "units::size")]
+    pub batch_bytes_max: u64,
+    /// How long one request may take.
+    #[serde(with = "units::duration")]
+    pub timeout: Duration,
+    /// How often a request is tried at most.
+    pub attempts: u32,
+    /// Calls of clients that wait for this server at a time; more of them wait their turn.
+    pub calls_max: usize,
 }
 
 /// See [`Config::storage`].
@@ -276,6 +314,23 @@ impl Default for LimitsSection {
             streams_in_flight: 1_024,
             stream_stall_timeout: Duration::from_secs(60),
             read_threads: 0,
+        }
+    }
+}
+
+impl Default for OpenAiEntry {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            url: String::new(),
+            model: String::new(),
+            api_key_environment: String::new(),
+            send_dimensions: false,
+            batch_texts_max: 128,
+            batch_bytes_max: 512 << 10,
+            timeout: Duration::from_secs(10),
+            attempts: 4,
+            calls_max: 16,
         }
     }
 }

@@ -65,6 +65,14 @@ fn peers_can_come_from_the_environment() {
 }
 
 #[test]
+fn embedders_take_defaults_for_what_they_leave_out() {
+    let yaml = "embedders: { openai: [ { name: small, url: 'http://127.0.0.1:11434/v1', model: nomic-embed-text, timeout: 3s } ] }";
+    let loaded = load(yaml, &[], &[]).unwrap().embedders.openai.remove(0);
+    assert_eq!((loaded.timeout, loaded.attempts), (Duration::from_secs(3), 4));
+    assert!(refusal("embedders: { openai: [ { name: a, key: b } ] }", &[], &[]).contains("key"));
+}
+
+#[test]
 fn other_variables_of_cairn_are_no_configuration() {
     let environment = [("CAIRN_ROOT_KEY", "secret"), ("CAIRN_ENDPOINT", "http://127.0.0.1:1"), ("PATH", "/bin")];
     assert_eq!(load("", &environment, &[]).unwrap(), Config::default());
@@ -146,6 +154,14 @@ fn values_out_of_range_name_the_key() {
         ("storage: { write_buffer: 1KiB }", "storage.write_buffer"),
         ("storage: { index_memory: 1KiB }", "storage.index_memory"),
         ("storage: { index_idle: 1s }", "storage.index_idle"),
+        ("embedders: { openai: [ { name: Big } ] }", "embedders.openai[0].name"),
+        ("embedders: { openai: [ { name: hash } ] }", "embedders.openai[0].name"),
+        ("embedders: { openai: [ { name: a, url: 'ftp://x', model: m } ] }", "embedders.openai[0].url"),
+        ("embedders: { openai: [ { name: a, url: 'http://x' } ] }", "embedders.openai[0].model"),
+        (
+            "embedders: { openai: [ { name: a, url: 'http://x', model: m, attempts: 0 } ] }",
+            "embedders.openai[0].attempts",
+        ),
         ("raft: { heartbeat: 1ms }", "raft.heartbeat"),
         ("raft: { heartbeat: 500ms }", "raft.election_timeout_min"),
         ("raft: { election_timeout_max: 600ms }", "raft.election_timeout_max"),

@@ -31,6 +31,7 @@ impl Config {
         self.validate_listeners()?;
         self.validate_http()?;
         self.validate_limits()?;
+        self.validate_embedders()?;
         self.validate_raft()?;
         self.validate_rest()
     }
@@ -153,6 +154,33 @@ impl Config {
         Ok(())
     }
 
+    fn validate_embedders(&self) -> Result<(), ConfigError> {
+        let mut names = BTreeSet::from(["hash"]);
+        for (position, entry) in self.embedders.openai.iter().enumerate() {
+            let key = |field: &str| format!("embedders.openai[{position}].{field}");
+            if !is_name(&entry.name) {
+                return Err(invalid(&key("name"), "must be 1 to 63 of a-z 0-9 _ -, starting with a letter"));
+            }
+            if !names.insert(&entry.name) {
+                return Err(invalid(&key("name"), format!("{} is the name of another embedder", entry.name)));
+            }
+            let authority = entry.url.strip_prefix("https://").or_else(|| entry.url.strip_prefix("http://"));
+            if authority.is_none_or(|authority| authority.is_empty() || authority.starts_with('/')) {
+                let problem = format!("{:?} is no address such as https://api.openai.com/v1", entry.url);
+                return Err(invalid(&key("url"), problem));
+            }
+            if entry.model.is_empty() {
+                return Err(invalid(&key("model"), "must name the model to ask for"));
+            }
+            within(&key("batch_texts_max"), &entry.batch_texts_max, 1..=2_048)?;
+            within(&key("batch_bytes_max"), &entry.batch_bytes_max, 1..=16 << 20)?;
+            within(&key("timeout"), &entry.timeout, Duration::from_millis(10)..=Duration::from_secs(300))?;
+            within(&key("attempts"), &entry.attempts, 1..=10)?;
+            within(&key("calls_max"), &entry.calls_max, 1..=256)?;
+        }
+        Ok(())
+    }
+
     fn validate_raft(&self) -> Result<(), ConfigError> {
         let raft = &self.raft;
         within("raft.heartbeat", &raft.heartbeat, Duration::from_millis(10)..=Duration::from_secs(10))?;
@@ -172,6 +200,12 @@ impl Config {
         within("ready.lag_entries_max", &self.ready.lag_entries_max, 1..=10_000)?;
         within("shutdown.grace", &self.shutdown.grace, Duration::ZERO..=Duration::from_secs(600))
     }
+}
+
+/// Whether `name` follows the rules of names in the API.
+fn is_name(name: &str) -> bool {
+    let rest = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
+    name.len() <= 63 && name.starts_with(|first: char| first.is_ascii_lowercase()) && name.bytes().all(rest)
 }
 
 /// Whether `address` has the form `host:port` with a port other than 0; `[::1]:7481` counts.

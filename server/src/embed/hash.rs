@@ -13,6 +13,7 @@
 //! on every constant here: a change needs a new name, and a test holds known vectors.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use super::{EmbedError, Embedder};
 
@@ -31,7 +32,11 @@ impl Embedder for HashEmbedder {
         "hash"
     }
 
-    fn embed(&self, texts: &[&str], dimension: usize) -> Result<Vec<Vec<f32>>, EmbedError> {
+    fn concurrency(&self) -> usize {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
+
+    fn embed(&self, texts: &[&str], dimension: usize, _until: Instant) -> Result<Vec<Vec<f32>>, EmbedError> {
         if dimension == 0 {
             return Err(EmbedError::Dimension { embedder: self.name(), dimension });
         }

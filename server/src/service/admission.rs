@@ -49,7 +49,8 @@ impl Gate {
     }
 }
 
-/// Threads for work that computes or blocks, so that it never holds up an async worker.
+/// Threads for work that computes or blocks, so that it never holds up an async worker. Clones share them.
+#[derive(Clone)]
 pub(crate) struct Workers {
     threads: Arc<Semaphore>,
 }

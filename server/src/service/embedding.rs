@@ -6,7 +6,7 @@ use cairn_engine::ReadPoint;
 use cairn_proto::v1;
 use prost::Message as _;
 
-use super::{Call, REQUEST_BYTES_MAX, Service};
+use super::{Call, REQUEST_BYTES_MAX, Service, Workers};
 use crate::embed::Embedder;
 use crate::error::Problem;
 use crate::telemetry::definitions;
@@ -14,11 +14,23 @@ use crate::telemetry::definitions;
 /// How texts of a space become vectors.
 struct Target {
     embedder: Arc<dyn Embedder>,
+    workers: Workers,
     embedding: String,
     dimension: usize,
 }
 
 impl Service {
+    /// Names the model in embeddings that leave it open, where their embedder says it: vectors of another model, made after a
+    /// change of the configuration, must not get into the space.
+    pub(super) fn name_models(&self, request: &mut v1::CreateSpaceRequest) {
+        let open = request.space.iter_mut().flat_map(|space| &mut space.embeddings);
+        for embedding in open.filter(|embedding| embedding.model.is_empty()) {
+            if let Some((embedder, _)) = self.embedders.get(&embedding.embedder) {
+                embedder.model().clone_into(&mut embedding.model);
+            }
+        }
+    }
+
     /// Gives each memory that has content and no vector the vector of its content, where the space has an embedder.
     ///
     /// # Errors
@@ -33,25 +45,21 @@ impl Service {
         }
         let point = self.read_point(call, None).await?;
         let Some(target) = self.target(call, &request.space, point).await? else { return Ok(request) };
-        let count = request.memories.iter().filter(|memory| wants_vector(memory)).count();
-        self.count_embedded(&target, count);
-        self.prepares.run(call.deadline, move || {
-            let wanting: Vec<&mut v1::Memory> = request.memories.iter_mut().filter(|memory| wants_vector(memory)).collect();
-            let texts: Vec<&str> = wanting.iter().map(|memory| memory.content.as_str()).collect();
-            let vectors = target.embedder.embed(&texts, target.dimension)?;
-            for (memory, values) in wanting.into_iter().zip(vectors) {
-                memory.vectors.push(dense(&target.embedding, values));
-            }
-            let bytes = request.encoded_len();
-            if bytes > REQUEST_BYTES_MAX {
-                let limit = format!(
-                    "{bytes} bytes with the vectors that the server made; at most {REQUEST_BYTES_MAX}: send fewer a call"
-                );
-                return Err(Problem::invalid("memories", limit));
-            }
-            Ok(request)
-        })
-        .await
+        let wanting = request.memories.iter().filter(|memory| wants_vector(memory));
+        let texts = wanting.map(|memory| memory.content.clone()).collect();
+        let vectors = self.vectors(call, &target, texts).await?;
+        let wanting = request.memories.iter_mut().filter(|memory| wants_vector(memory));
+        for (memory, vector) in wanting.zip(vectors) {
+            memory.vectors.push(vector);
+        }
+        let bytes = request.encoded_len();
+        if bytes > REQUEST_BYTES_MAX {
+            let limit = format!(
+                "{bytes} bytes with the vectors that the server made; at most {REQUEST_BYTES_MAX}: send fewer a call"
+            );
+            return Err(Problem::invalid("memories", limit));
+        }
+        Ok(request)
     }
 
     /// Replaces a query by text by the vector of that text.
@@ -79,15 +87,21 @@ impl Service {
         let Some(target) = self.target(call, &request.space, point).await? else {
             return Err(Problem::no_embedder(&request.space, "", ""));
         };
-        self.count_embedded(&target, 1);
-        self.prepares
-            .run(call.deadline, move || {
-                let vectors = target.embedder.embed(&[text.as_str()], target.dimension)?;
-                let vectors = vectors.into_iter().map(|values| dense(&target.embedding, values)).collect();
-                request.query = Some(Query::Vectors(v1::QueryVectors { vectors }));
-                Ok(request)
-            })
-            .await
+        let vectors = self.vectors(call, &target, vec![text]).await?;
+        request.query = Some(Query::Vectors(v1::QueryVectors { vectors }));
+        Ok(request)
+    }
+
+    /// One vector for each text, made by the target's embedder on a thread of its own.
+    async fn vectors(&self, call: &Call, target: &Target, texts: Vec<String>) -> Result<Vec<v1::Vector>, Problem> {
+        let metrics = self.monitor.metrics();
+        metrics.add(definitions::EMBEDDED_TEXTS, &[target.embedder.name()], texts.len() as u64);
+        let (embedder, dimension, until) = (Arc::clone(&target.embedder), target.dimension, call.deadline.into_std());
+        let made = target.workers.run(call.deadline, move || {
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            Ok(embedder.embed(&texts, dimension, until)?)
+        });
+        Ok(made.await?.into_iter().map(|values| dense(&target.embedding, values)).collect())
     }
 
     /// The embedder of a space; `None` where it has none.
@@ -98,22 +112,19 @@ impl Service {
             .await
             .map_err(|problem| problem.rename_field("name", "space"))?;
         let found = response.space.unwrap_or_default();
-        let dense = found.embeddings.into_iter().find_map(|embedding| match embedding.kind {
-            Some(v1::embedding::Kind::Dense(dense)) => Some((embedding.name, embedding.embedder, dense.dimension)),
-            _ => None,
-        });
-        let Some((embedding, name, dimension)) = dense.filter(|(_, name, _)| !name.is_empty()) else { return Ok(None) };
-        match self.embedders.get(&name) {
-            Some(embedder) => Ok(Some(Target { embedder, embedding, dimension: dimension as usize })),
-            None => {
-                let known: Vec<_> = self.embedders.names().collect();
-                Err(Problem::no_embedder(space, &name, &known.join(", ")))
-            }
+        let Some(own) = found.embeddings.into_iter().find(|embedding| !embedding.embedder.is_empty()) else {
+            return Ok(None);
+        };
+        let Some(v1::embedding::Kind::Dense(dense)) = own.kind else { return Ok(None) };
+        let Some((embedder, workers)) = self.embedders.get(&own.embedder) else {
+            let known: Vec<_> = self.embedders.names().collect();
+            return Err(Problem::no_embedder(space, &own.embedder, &known.join(", ")));
+        };
+        let model = embedder.model();
+        if !model.is_empty() && !own.model.is_empty() && model != own.model {
+            return Err(Problem::other_model(space, &own, model));
         }
-    }
-
-    fn count_embedded(&self, target: &Target, texts: usize) {
-        self.monitor.metrics().add(definitions::EMBEDDED_TEXTS, &[target.embedder.name()], texts as u64);
+        Ok(Some(Target { embedder, workers, embedding: own.name, dimension: dense.dimension as usize }))
     }
 }
 

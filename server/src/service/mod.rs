@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status};
 
-use self::admission::{Gate, Workers};
+use self::admission::Gate;
 use crate::auth::authenticate;
 use crate::config::LimitsSection;
 use crate::embed::Embedders;
@@ -48,6 +48,7 @@ use crate::error::{LeaderHint, Problem};
 use crate::monitor::{Monitor, Picture};
 use crate::telemetry::Operation;
 
+pub(crate) use self::admission::Workers;
 pub(crate) use self::cluster::Cluster;
 pub(crate) use self::memories::Memories;
 pub(crate) use self::refusals::rewrite;

@@ -47,6 +47,12 @@ definitions! {
         "Calls under way: pool is write, read, stream (watches) or import.";
     EMBEDDED_TEXTS = "cairn_embedded_texts_total" Counter ["embedder"]
         "Texts turned into vectors by the server.";
+    EMBED_REQUESTS = "cairn_embed_requests_total" Counter ["embedder", "outcome"]
+        "Requests to servers that make vectors: ok, timeout, unreachable, overloaded, failed, refused, malformed, dimension or circuit_open.";
+    EMBED_DURATION = "cairn_embed_duration_seconds" Histogram ["embedder"]
+        "Time from such a request to its answer or failure, in seconds.";
+    EMBED_CIRCUIT_OPEN = "cairn_embed_circuit_open" Gauge ["embedder"]
+        "1 while such a server is left alone because it failed repeatedly.";
     BUILD_INFO = "cairn_build_info" Gauge ["version"]
         "Always 1; the label tells the version.";
     UPTIME = "cairn_uptime_seconds" Gauge []

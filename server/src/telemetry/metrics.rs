@@ -73,7 +73,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// A registry that knows every metric and has counted nothing.
     pub(crate) fn new() -> Self {
-        let durations = Matcher::Full(definitions::OPERATION_DURATION.name.to_owned());
+        let durations = Matcher::Suffix("_duration_seconds".to_owned());
         let recorder = match PrometheusBuilder::new().set_buckets_for_metric(durations, &DURATION_BUCKETS) {
             Ok(builder) => builder.build_recorder(),
             // Only an empty list of buckets is refused.
@@ -95,8 +95,13 @@ impl Metrics {
     /// Counts one call and its duration. `outcome` is `ok` or a gRPC code in lower case.
     pub(crate) fn record(&self, operation: Operation, outcome: &'static str, duration: Duration) {
         self.add(definitions::OPERATIONS, &[operation.label(), outcome], 1);
-        let key = key(definitions::OPERATION_DURATION, &[operation.label()]);
-        self.recorder.register_histogram(&key, &METADATA).record(duration.as_secs_f64());
+        self.observe(definitions::OPERATION_DURATION, &[operation.label()], duration);
+    }
+
+    /// Puts a duration into a histogram.
+    pub(crate) fn observe(&self, definition: Definition, labels: &[&'static str], duration: Duration) {
+        debug_assert_eq!(definition.kind, Kind::Histogram);
+        self.recorder.register_histogram(&key(definition, labels), &METADATA).record(duration.as_secs_f64());
     }
 
     /// Adds to a counter.

@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod cluster;
+mod embedders;
 mod import;
 mod json;
 mod lifecycle;

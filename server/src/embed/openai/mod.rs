@@ -158,18 +158,21 @@ impl OpenAi {
             _ => match std::env::var(variable) {
                 Ok(secret) if !secret.trim().is_empty() => Some(secret),
                 _ => {
-                    let problem = format!("environment variable {variable} is not set; put the key there, or name none");
+                    let problem =
+                        format!("environment variable {variable} is not set; put the key there, or name none");
                     return Err(invalid("api_key_environment", problem));
                 }
             },
         };
-        let http = Http::new(&entry.url, secret.as_deref(), entry.calls_max).map_err(|problem| invalid("url", problem))?;
+        let http =
+            Http::new(&entry.url, secret.as_deref(), entry.calls_max).map_err(|problem| invalid("url", problem))?;
         Ok(Self { name, entry, http, breaker: Mutex::new(Breaker::new()), monitor, runtime: Handle::current() })
     }
 
     /// The vectors of one batch, after as many attempts as are allowed and fit.
     async fn batch(&self, texts: &[&str], dimension: usize, until: Instant) -> Result<Vec<Vec<f32>>, EmbedError> {
-        let ask = Ask { model: &self.entry.model, input: texts, dimensions: self.entry.send_dimensions.then_some(dimension) };
+        let ask =
+            Ask { model: &self.entry.model, input: texts, dimensions: self.entry.send_dimensions.then_some(dimension) };
         let body: bytes::Bytes = serde_json::to_vec(&ask)
             .map_err(|error| Failure::Malformed(error.to_string()).into_error(self.name))?
             .into();
