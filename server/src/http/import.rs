@@ -79,7 +79,14 @@ pub(super) async fn serve(
         }
     });
     let responses = calls.streaming(&route.rpc, metadata(&parts.headers), first.chain(rest)).await?;
-    Ok(lines::response(responses.into_inner(), route.rpc.output(), lifetime, end))
+    let mut responses = responses.into_inner();
+    // So is a refusal in place of the first acknowledgement.
+    let first = match responses.next().await {
+        Some(Err(status)) => return Err(status.into()),
+        first => first,
+    };
+    let responses = futures::stream::iter(first).chain(responses);
+    Ok(lines::response(responses, route.rpc.output(), lifetime, end))
 }
 
 fn check_type(parts: &Parts) -> Result<(), Refusal> {

@@ -274,3 +274,84 @@ async fn a_mistake_in_the_first_lines_of_an_import_is_a_refusal() {
         refused(&node.http("POST", &format!("{path}&offset=x"), &[ndjson], body).await, 400, "INVALID_ARGUMENT");
     assert_eq!(problem["violations"][0]["field"], "offset");
 }
+
+const NDJSON: &str = "content-type: application/x-ndjson";
+
+/// The lines of an answer that must be a stream.
+#[track_caller]
+fn lines(answer: &Answer) -> Vec<Value> {
+    assert_eq!(
+        (answer.status, answer.header("content-type").as_deref()),
+        (200, Some("application/x-ndjson")),
+        "{}",
+        answer.body
+    );
+    answer.body.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_memories_are_imported_once() {
+    let mut node = TestNode::with_notes().await;
+    let path = "/v1/spaces/notes/memories:import?import_id=monday";
+    let body: String =
+        (0..600).map(|number| json!({"id": format!("m{number}"), "content": "x"}).to_string() + "\n").collect();
+    for _ in 0..2 {
+        let acknowledged = lines(&node.http("POST", path, &[NDJSON], body.as_bytes()).await);
+        let offsets: Vec<_> = acknowledged.iter().map(|line| line["acknowledged_offset"].as_str().unwrap()).collect();
+        assert_eq!(offsets, ["500", "600"]);
+        assert_eq!(
+            acknowledged[1]["results"][99],
+            json!({"id": "m599", "version": "1", "outcome": "WRITE_OUTCOME_CREATED"})
+        );
+    }
+    let rest: String = body.lines().skip(500).map(|line| format!("{line}\n")).collect();
+    let acknowledged = lines(&node.http("POST", &format!("{path}&offset=500"), &[NDJSON], rest.as_bytes()).await);
+    assert_eq!(acknowledged[0]["results"][0]["version"], "1", "a batch that had arrived is recognized");
+    assert_eq!(node.count("notes").await, 600);
+
+    let late = body + "{\"content\": 7}";
+    let told = lines(&node.http("POST", &path.replace("monday", "tuesday"), &[NDJSON], late.as_bytes()).await);
+    assert_eq!(told[0]["acknowledged_offset"], "500");
+    let error = &told.last().unwrap()["error"];
+    assert_eq!(
+        (error["status"].as_u64(), error["violations"][0]["field"].as_str()),
+        (Some(400), Some("line 601: content"))
+    );
+    assert_eq!(told.len(), 2, "half a batch is not written: {told:?}");
+
+    let nowhere = path.replace("notes", "nowhere");
+    refused(&node.http("POST", &nowhere, &[NDJSON], b"{\"content\": \"x\"}").await, 404, "SPACE_NOT_FOUND");
+    let nameless = "/v1/spaces/notes/memories:import";
+    refused(&node.http("POST", nameless, &[NDJSON], b"{\"content\": \"x\"}").await, 400, "INVALID_ARGUMENT");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_are_followed_until_the_node_stops() {
+    let mut node = TestNode::with_notes().await;
+    let before = node.add("notes", vec![memory("a", "x", &[])]).await.position;
+    node.add("notes", vec![memory("b", "y", &[])]).await;
+    let path = format!("/v1/spaces/notes/memories:watch?include_memory=true&after={before}");
+    let mut watch = node.open(&path).await;
+    let change = watch.line().await;
+    assert_eq!(
+        (change["change"]["id"].as_str(), change["change"]["type"].as_str()),
+        (Some("b"), Some("CHANGE_TYPE_CREATED"))
+    );
+    assert_eq!(change["change"]["memory"]["content"], "y");
+    node.http("DELETE", "/v1/spaces/notes/memories/a", &[], b"").await;
+    let change = watch.line().await;
+    assert_eq!(
+        (change["change"]["id"].as_str(), change["change"]["type"].as_str()),
+        (Some("a"), Some("CHANGE_TYPE_DELETED"))
+    );
+
+    let TestNode { handle, .. } = node;
+    let (_, last) = tokio::join!(handle.stop(), watch.line());
+    assert_eq!(
+        (last["error"]["code"].as_str(), last["error"]["reason"].as_str()),
+        (Some("UNAVAILABLE"), Some("NODE_STOPPED"))
+    );
+    let nowhere = "/v1/spaces/nowhere/memories:watch";
+    let node = TestNode::start().await;
+    refused(&get(&node, nowhere).await, 404, "SPACE_NOT_FOUND");
+}

@@ -9,7 +9,7 @@ use cairn_proto::v1::memory_service_client::MemoryServiceClient;
 use cairn_proto::v1::space_service_client::SpaceServiceClient;
 use cairn_server::config::Config;
 use cairn_server::{Handle, run};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::Status;
 use tonic::transport::Channel;
 use tonic_types::StatusExt as _;
@@ -91,6 +91,13 @@ impl TestNode {
         (answer.status, answer.body)
     }
 
+    /// GET over HTTP of a stream without an end.
+    pub(crate) async fn open(&self, path: &str) -> Lines {
+        let mut stream = tokio::net::TcpStream::connect(self.handle.addresses().http).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: localhost\r\n\r\n").as_bytes()).await.unwrap();
+        Lines(tokio::io::BufReader::new(stream))
+    }
+
     /// A request over HTTP 1.0, whose answers are never in chunks. `headers` are lines; without one of its own, the host is localhost.
     pub(crate) async fn http(&self, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Answer {
         let mut stream = tokio::net::TcpStream::connect(self.handle.addresses().http).await.unwrap();
@@ -107,6 +114,25 @@ impl TestNode {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         Answer { status, head: head.to_owned(), body: body.to_owned() }
+    }
+}
+
+/// A stream over HTTP.
+pub(crate) struct Lines(tokio::io::BufReader<tokio::net::TcpStream>);
+
+impl Lines {
+    /// The next line that is not a sign of life.
+    pub(crate) async fn line(&mut self) -> serde_json::Value {
+        loop {
+            let mut line = String::new();
+            let read = tokio::time::timeout(Duration::from_secs(30), self.0.read_line(&mut line)).await;
+            assert_ne!(read.unwrap().unwrap(), 0, "the stream ended");
+            // Behind the head comes an empty line.
+            match serde_json::from_str::<serde_json::Value>(&line) {
+                Ok(value) if value.get("progress").is_none() => return value,
+                _ => {}
+            }
+        }
     }
 }
 
