@@ -131,6 +131,7 @@ fn every_verb_works_on_a_development_server() {
     watching(&server);
     an_export_is_imported_as_it_was(&server, directory.path());
     spaces(&server);
+    updating(&server);
     files_go_in_as_they_came_out(&server, directory.path());
     deleting(&server);
     wrong_arguments(&server);
@@ -300,6 +301,43 @@ fn spaces(server: &Server) {
     assert!(server.fails(&["space", "rm", "points"], USAGE).contains("--yes"));
     assert_eq!(server.ok(&["space", "rm", "points", "--yes"]), "3\n");
     server.fails(&["space", "get", "points"], NOT_FOUND);
+}
+
+fn updating(server: &Server) {
+    server.ok(&["space", "create", "versions", "--history", "5", "--embedder", "hash"]);
+    let verb = |verb: &[&str]| [verb, &["--space", "versions"]].concat();
+    server.ok(&verb(&["add", "Ada drinks tea", "--id", "ada", "--user", "ada", "--meta", "cup.size=3"]));
+    let update = ["update", "ada", "Ada drinks coffee", "--meta", "cup.sort=mug", "--clear", "user", "--expect", "1"];
+    let why = ["--actor", "cli", "--reason", "she said so"];
+    assert_eq!(server.ok(&verb(&[&update[..], &why].concat())), "ada\tupdated\t2\n");
+    let stale = server.fails(&verb(&update), CONFLICT);
+    assert!(stale.contains("has version 2, not 1") && stale.contains("hint: see its version"), "{stale}");
+    let found = server.ok(&verb(&["search", "coffee", "-n", "1", "-o", "json"]));
+    let hit = json_lines(&found).remove(0)["hits"][0]["memory"].clone();
+    assert_eq!((hit["id"].as_str(), hit["scope"].is_null()), (Some("ada"), true), "{hit}");
+    assert_eq!(hit["metadata"]["cup"], serde_json::json!({"size": 3, "sort": "mug"}));
+
+    let history = json_lines(&server.ok(&verb(&["history", "ada", "-o", "json"])));
+    assert_eq!(history.len(), 2);
+    assert_eq!((history[0]["actor"].as_str(), history[0]["reason"].as_str()), (Some("cli"), Some("she said so")));
+    assert_eq!(
+        (history[1]["change"].as_str(), history[1]["memory"]["content"].as_str()),
+        (Some("created"), Some("Ada drinks tea"))
+    );
+    let newest = server.run(&verb(&["history", "ada", "-n", "1"]));
+    assert!(newest.stdout.starts_with("2\tupdated\t") && newest.stderr.contains("--all"), "{newest:?}");
+
+    assert!(server.fails(&verb(&["update", "ada"]), USAGE).contains("nothing to change"));
+    assert!(server.fails(&verb(&["update", "ada", "--clear", "id"]), USAGE).contains("is not one of text"));
+    server.fails(&verb(&["update", "nobody", "--kind", "x"]), NOT_FOUND);
+    server.ok(&verb(&["rm", "ada", "--yes"]));
+    server.fails(&verb(&["history", "ada"]), NOT_FOUND);
+
+    server.ok(&["space", "create", "bare", "--dimension", "2"]);
+    server.ok(&["add", "one", "--id", "a", "--vector", "1,0", "--space", "bare"]);
+    let needed = server.fails(&["update", "a", "two", "--space", "bare"], PRECONDITION);
+    assert!(needed.contains("hint: bring one with --vector"), "{needed}");
+    assert_eq!(server.ok(&["update", "a", "two", "--clear", "vector", "--space", "bare"]), "a\tupdated\t2\n");
 }
 
 fn files_go_in_as_they_came_out(server: &Server, directory: &Path) {

@@ -30,7 +30,8 @@
 //! | watches | A stream of changes goes on at another node behind the last event, without a gap and without repetitions. |
 //! | errors | [`Error`] holds a coarse [`ErrorKind`], the server's stable reason, and the fields that are wrong. |
 //!
-//! Files: `client` (builder, spaces, cluster), `space` (memories of one space), `import` (many memories), `watch` (their changes), `call` (the retry loop), `retry` and
+//! Files: `client` (builder, spaces, cluster), `space` (memories of one space), `update`, `history`, `import` (many memories), `watch` (their
+//! changes), `call` (the retry loop), `retry` and
 //! `endpoints` (its decisions), `error`, and the data types `memory`, `value`, `timestamp`, `filter`, `query`,
 //! `new_space`, `results`, `batch`.
 
@@ -41,6 +42,7 @@ mod cluster;
 mod endpoints;
 mod error;
 mod filter;
+mod history;
 mod import;
 mod memory;
 mod new_space;
@@ -49,6 +51,7 @@ mod results;
 mod retry;
 mod space;
 mod timestamp;
+mod update;
 mod value;
 mod watch;
 
@@ -66,6 +69,7 @@ pub use client::{Client, ClientBuilder, ClusterStatus, CreateSpace, DeleteSpace,
 pub use cluster::{AddMember, DrainNode, PromoteMember, RemoveMember, TransferLeadership};
 pub use error::{Error, ErrorKind, Result, Violation};
 pub use filter::{Condition, Field, Filter, Test, field};
+pub use history::{History, HistoryPage, Revision};
 pub use import::{Import, ImportProgress};
 pub use memory::{Expiry, Memory, Scope, Vector};
 pub use new_space::NewSpace;
@@ -77,5 +81,6 @@ pub use results::{
 pub use retry::RetryPolicy;
 pub use space::{Add, Count, Delete, Get, Info, List, Order, Search, Space};
 pub use timestamp::{ParseTimestampError, Timestamp};
+pub use update::{Update, Updated};
 pub use value::Value;
 pub use watch::{Change, ChangeKind, Watch, WatchEvent};

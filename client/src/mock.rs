@@ -50,6 +50,7 @@ struct State {
     imports: VecDeque<(usize, Status)>,
     imported: Vec<(u64, Vec<String>)>,
     listed: Vec<proto::ListMemoriesRequest>,
+    updated: Vec<proto::UpdateMemoryRequest>,
 }
 
 impl Mock {
@@ -71,6 +72,10 @@ impl Mock {
 
     pub(crate) fn listed(&self) -> Vec<proto::ListMemoriesRequest> {
         self.state.lock().listed.clone()
+    }
+
+    pub(crate) fn updated(&self) -> Vec<proto::UpdateMemoryRequest> {
+        self.state.lock().updated.clone()
     }
 
     /// What the next watches tell, one after the other; without one, they are refused as unavailable.
@@ -199,8 +204,11 @@ impl MemoryService for Mock {
         unscripted()
     }
 
-    async fn update_memory(&self, _: Request<proto::UpdateMemoryRequest>) -> Answer<proto::UpdateMemoryResponse> {
-        unscripted()
+    async fn update_memory(&self, request: Request<proto::UpdateMemoryRequest>) -> Answer<proto::UpdateMemoryResponse> {
+        self.state.lock().updated.push(request.get_ref().clone());
+        let memory = proto::Memory { version: 2, ..request.get_ref().memory.clone().unwrap_or_default() };
+        let answer = proto::UpdateMemoryResponse { memory: Some(memory), position: "p5".to_owned() };
+        self.play(seen(&request, &request.get_ref().request_id), answer).await
     }
 
     async fn delete_memories(
@@ -217,9 +225,23 @@ impl MemoryService for Mock {
 
     async fn get_memory_history(
         &self,
-        _: Request<proto::GetMemoryHistoryRequest>,
+        request: Request<proto::GetMemoryHistoryRequest>,
     ) -> Answer<proto::GetMemoryHistoryResponse> {
-        unscripted()
+        let page: u64 = request.get_ref().page_token.parse().unwrap_or(0);
+        let memory = proto::Memory { id: request.get_ref().id.clone(), version: 2 - page, ..Default::default() };
+        let change = if page == 0 { proto::ChangeType::Updated } else { proto::ChangeType::Created };
+        let revision = proto::Revision {
+            memory: Some(memory),
+            change: change.into(),
+            changed_at: Some(prost_types::Timestamp { seconds: 7, nanos: 0 }),
+            actor: "ada".to_owned(),
+            reason: "why not".to_owned(),
+            principal: "token".to_owned(),
+        };
+        let next_page_token = if page == 0 { "1".to_owned() } else { String::new() };
+        let answer =
+            proto::GetMemoryHistoryResponse { revisions: vec![revision], next_page_token, position: "p6".to_owned() };
+        self.play(seen(&request, ""), answer).await
     }
 
     async fn list_namespaces(&self, _: Request<proto::ListNamespacesRequest>) -> Answer<proto::ListNamespacesResponse> {

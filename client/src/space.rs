@@ -18,7 +18,7 @@ use crate::endpoints::CallKind;
 use crate::error::{Error, Result};
 use crate::proto;
 use crate::results::{self, Added, Consistency, Counted, Deleted, Found, Page, Position, SearchResult, SpaceInfo};
-use crate::{Filter, Import, Memory, Query, Scope, Watch};
+use crate::{Filter, History, Import, Memory, Query, Scope, Update, Watch};
 
 /// A handle to one space, by name or alias; made by [`Client::space`](crate::Client::space), without a call.
 #[derive(Clone)]
@@ -79,6 +79,22 @@ impl Space {
     pub fn count(&self) -> Count {
         let request = proto::CountMemoriesRequest { space: self.name.clone(), ..Default::default() };
         Count { core: self.core.clone(), request, deadline: None }
+    }
+
+    /// Changes single fields of a memory:
+    ///
+    /// ```
+    /// # fn change(space: &cairn_client::Space) {
+    /// let call = space.update("m1").content("Ada takes soy milk").metadata("drink.milk", "soy").reason("she said so");
+    /// # }
+    /// ```
+    pub fn update(&self, id: impl Into<String>) -> Update {
+        Update::new(self.core.clone(), self, id.into())
+    }
+
+    /// Reads the versions of a memory, newest first: the present one, and as many earlier ones as the space keeps.
+    pub fn history(&self, id: impl Into<String>) -> History {
+        History::new(self.core.clone(), self, id.into())
     }
 
     /// Deletes 1 to 1,000 memories by id; ids that are not there are no error.

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::mock::{Mock, Step};
-use crate::{Client, ErrorKind, Memory, Position, RetryPolicy};
+use crate::{ChangeKind, Client, ErrorKind, Memory, Position, RetryPolicy, Timestamp, Value};
 
 /// Waits so short that tests do not notice them.
 fn impatient() -> RetryPolicy {
@@ -207,6 +207,45 @@ async fn a_position_of_a_write_is_for_a_later_read() {
     space.list().at_least(added.position).await.unwrap();
     let level = mock.listed()[0].consistency.clone().unwrap().level;
     assert_eq!(level, Some(crate::proto::consistency::Level::AtLeast("p1".to_owned())));
+}
+
+#[tokio::test]
+async fn an_update_names_what_it_changes_and_is_sent_again_under_one_id() {
+    let mock = Mock::start([Step::Fail(Status::unavailable("no leader"))]).await;
+    let update = client_of(&[&mock]).space("notes").update("m1");
+    let update = update.content("new").metadata("a.b", 1).metadata("a.c", "x").clear("metadata.d").user("ada");
+    let update = update.clear("scope.session_id").ttl(Duration::from_secs(5)).never_expires().content("newer");
+    let updated = update.expected_version(3).actor("me").reason("because").await.unwrap();
+    assert_eq!((updated.memory.version, updated.position), (2, Position::from("p5")));
+
+    let sent = mock.updated();
+    assert_eq!((sent.len(), &sent[0]), (2, &sent[1]));
+    assert!(!sent[0].request_id.is_empty());
+    let paths = &sent[0].update_mask.as_ref().unwrap().paths;
+    let named =
+        ["content", "metadata.a.b", "metadata.a.c", "metadata.d", "scope.user_id", "scope.session_id", "expires_at"];
+    assert_eq!(paths, &named, "what is said twice is named once, and the last word counts");
+    let memory = Memory::from(sent[0].memory.clone().unwrap());
+    assert_eq!((memory.id.as_str(), memory.content.as_str(), memory.expires), ("m1", "newer", None));
+    assert_eq!(memory.metadata["a"].get("b").and_then(Value::as_integer), Some(1));
+    assert_eq!(memory.metadata["a"].get("c").and_then(Value::as_str), Some("x"));
+    assert_eq!(memory.scope.user_id.as_deref(), Some("ada"));
+    assert_eq!((sent[0].expected_version, sent[0].actor.as_str(), sent[0].reason.as_str()), (3, "me", "because"));
+}
+
+#[tokio::test]
+async fn a_history_streams_over_all_pages() {
+    let mock = Mock::start([]).await;
+    let history = client_of(&[&mock]).space("notes").history("m1").page_size(1);
+    let page = history.clone().await.unwrap();
+    assert_eq!((page.revisions.len(), page.next_page_token.as_deref()), (1, Some("1")));
+    let revisions: Vec<_> = history.stream().try_collect().await.unwrap();
+    let said: Vec<_> = revisions.iter().map(|revision| (revision.memory.version, revision.change)).collect();
+    assert_eq!(said, [(2, ChangeKind::Updated), (1, ChangeKind::Created)]);
+    let first = &revisions[0];
+    let who = (first.actor.as_str(), first.reason.as_str(), first.principal.as_str());
+    assert_eq!(who, ("ada", "why not", "token"));
+    assert_eq!(first.changed_at, Some(Timestamp::from_micros(7_000_000)));
 }
 
 #[test]

@@ -189,13 +189,7 @@ impl WatchEvent {
             Some(Message::Change(change)) => change,
             None => return Err(Error::malformed("the message of a watch")),
         };
-        let kind = match change.r#type() {
-            proto::ChangeType::Created => ChangeKind::Created,
-            proto::ChangeType::Updated => ChangeKind::Updated,
-            proto::ChangeType::Deleted => ChangeKind::Deleted,
-            proto::ChangeType::Expired => ChangeKind::Expired,
-            proto::ChangeType::Unspecified => return Err(Error::malformed("the kind of a change")),
-        };
+        let kind = change_kind(change.r#type())?;
         Ok(Self::Change(Change {
             kind,
             id: change.id,
@@ -204,5 +198,17 @@ impl WatchEvent {
             memory: change.memory.map(Into::into),
             position: change.position.into(),
         }))
+    }
+}
+
+/// # Errors
+/// `Internal` where it is of no known kind.
+pub(crate) fn change_kind(kind: proto::ChangeType) -> Result<ChangeKind> {
+    match kind {
+        proto::ChangeType::Created => Ok(ChangeKind::Created),
+        proto::ChangeType::Updated => Ok(ChangeKind::Updated),
+        proto::ChangeType::Deleted => Ok(ChangeKind::Deleted),
+        proto::ChangeType::Expired => Ok(ChangeKind::Expired),
+        proto::ChangeType::Unspecified => Err(Error::malformed("the kind of a change")),
     }
 }

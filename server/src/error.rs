@@ -221,6 +221,11 @@ impl Problem {
         self.0.code
     }
 
+    /// The reason in its ErrorInfo.
+    pub(crate) fn reason(&self) -> &str {
+        &self.0.reason
+    }
+
     /// Whether the operator must look: the failure is not the caller's.
     pub(crate) fn is_fault(&self) -> bool {
         matches!(self.0.code, Code::Internal | Code::DataLoss | Code::Unknown)

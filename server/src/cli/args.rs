@@ -6,7 +6,7 @@ use std::time::Duration;
 use cairn_client::Timestamp;
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::input::{parse_duration, parse_meta, parse_timestamp};
+use super::input::{parse_clear, parse_duration, parse_meta, parse_timestamp};
 
 /// Options of every verb that talks to a server; they may stand before or behind the verb.
 #[derive(Debug, Clone, Args)]
@@ -63,6 +63,10 @@ pub enum Command {
     Get(GetArgs),
     /// List memories, newest first.
     Ls(LsArgs),
+    /// Change single fields of a memory.
+    Update(Box<UpdateArgs>),
+    /// Show the versions of a memory: who changed it, when and why.
+    History(HistoryArgs),
     /// Delete memories by id, scope or filter.
     Rm(RmArgs),
     /// Count memories.
@@ -175,6 +179,74 @@ pub struct AddArgs {
     /// Whose memory it is; with `--file`, for the memories that do not say.
     #[command(flatten)]
     pub scope: ScopeArgs,
+}
+
+/// Arguments of `cairn update`. What is not named stays as it is.
+#[derive(Debug, Args)]
+pub struct UpdateArgs {
+    /// The memory.
+    pub id: String,
+    /// Its new text; `-` reads it from standard input. A space without an embedder needs a vector for it, or `--clear vector`.
+    pub text: Option<String>,
+
+    /// What sort of memory it is, such as `fact`.
+    #[arg(long, value_name = "WORD")]
+    pub kind: Option<String>,
+    /// One value of the metadata; dots in the key lead into maps. Other values stay.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_meta)]
+    pub meta: Vec<(String, cairn_client::Value)>,
+    /// From 0 to 1.
+    #[arg(long, value_name = "NUMBER")]
+    pub importance: Option<f32>,
+    /// Forget the memory after this time, such as `12h` or `30d`.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "expires_at")]
+    pub ttl: Option<Duration>,
+    /// Forget the memory at this time, such as `2030-01-31` or `2030-01-31T12:00:00Z`.
+    #[arg(long, value_name = "DATE", value_parser = parse_timestamp)]
+    pub expires_at: Option<Timestamp>,
+    /// When the memory was made.
+    #[arg(long, value_name = "DATE", value_parser = parse_timestamp)]
+    pub created_at: Option<Timestamp>,
+    /// Take a field away: text, kind, importance, expiry, vector, agent, user, session, namespace, scope, metadata, or
+    /// one of its values as metadata.KEY.
+    #[arg(long, value_name = "FIELD", value_parser = parse_clear)]
+    pub clear: Vec<String>,
+
+    /// Fail unless the memory has this version.
+    #[arg(long = "expect", value_name = "VERSION")]
+    pub expected_version: Option<u64>,
+    /// Names this write, so that a repetition within 24 hours is not applied twice.
+    #[arg(long, value_name = "ID")]
+    pub request_id: Option<String>,
+    /// Who is writing, for the history.
+    #[arg(long, value_name = "NAME")]
+    pub actor: Option<String>,
+    /// Why, for the history.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+
+    /// Its new vector.
+    #[command(flatten)]
+    pub vector: VectorArgs,
+    /// Whose memory it is.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+}
+
+/// Arguments of `cairn history`.
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// The memory.
+    pub id: String,
+    /// How many versions at most.
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 50, conflicts_with = "all")]
+    pub limit: u64,
+    /// Show all of them.
+    #[arg(long)]
+    pub all: bool,
+    /// How fresh the answer must be.
+    #[command(flatten)]
+    pub freshness: FreshnessArgs,
 }
 
 /// Arguments of `cairn search`.

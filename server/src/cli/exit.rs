@@ -147,6 +147,10 @@ fn hint_of(error: &Error) -> Option<String> {
             "bring a vector with --vector or --vector-file, or use a space made with `cairn space create NAME --embedder hash`"
                 .to_owned()
         }
+        ErrorKind::FailedPrecondition if error.reason() == Some("VECTOR_NEEDED") => {
+            "bring one with --vector or --vector-file, or take the old one away with `--clear vector`".to_owned()
+        }
+        ErrorKind::Conflict => "see its version with `cairn get ID`, and name that one with --expect".to_owned(),
         ErrorKind::DeadlineExceeded => "give it more time with --timeout 60s".to_owned(),
         ErrorKind::Overloaded => match error.retry_after() {
             Some(wait) => format!("try again in {} ms, or give it more time with --timeout", wait.as_millis().max(1)),

@@ -62,6 +62,31 @@ pub(crate) fn parse_meta(text: &str) -> Result<(String, Value), String> {
     Ok((key.to_owned(), value))
 }
 
+/// Reads a field that is to be taken away, and gives its name in the API.
+///
+/// # Errors
+/// Lists the fields.
+pub(crate) fn parse_clear(text: &str) -> Result<String, String> {
+    let name = match text {
+        "text" => "content",
+        "expiry" => "expires_at",
+        "vector" => "vectors",
+        "agent" => "scope.agent_id",
+        "user" => "scope.user_id",
+        "session" => "scope.session_id",
+        "namespace" => "scope.namespace",
+        "kind" | "importance" | "metadata" | "scope" => text,
+        _ if text.strip_prefix("metadata.").is_some_and(|path| !path.split('.').any(str::is_empty)) => text,
+        _ => {
+            return Err(format!(
+                "`{text}` is not one of text, kind, importance, expiry, vector, agent, user, session, namespace, scope, \
+                 metadata, metadata.KEY"
+            ));
+        }
+    };
+    Ok(name.to_owned())
+}
+
 /// Puts a value under a dotted path into nested maps.
 ///
 /// # Errors
@@ -137,6 +162,16 @@ mod tests {
         assert!(parse_meta("novalue").is_err());
         assert!(parse_meta("=x").is_err());
         assert!(parse_meta("a..b=x").is_err());
+    }
+
+    #[test]
+    fn fields_to_clear_have_names_in_the_api() {
+        assert_eq!(parse_clear("expiry"), Ok("expires_at".to_owned()));
+        assert_eq!(parse_clear("user"), Ok("scope.user_id".to_owned()));
+        assert_eq!(parse_clear("metadata.a.b"), Ok("metadata.a.b".to_owned()));
+        for bad in ["id", "version", "metadata.", "metadata.a..b", "scope.user_id", ""] {
+            assert!(parse_clear(bad).unwrap_err().contains("is not one of"), "{bad}");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The client verbs of the `cairn` binary: `add search get ls rm count import export watch space status node inspect`.
+//! The client verbs of the `cairn` binary: `add search get ls update history rm count import export watch space status node
+//! inspect`.
 //!
 //! They use the public API only, through `cairn-client`. Results go to standard output, everything else to standard
 //! error. On a terminal results are tables, elsewhere tab-separated lines without a header; `-o json` prints one JSON
@@ -9,7 +10,7 @@
 //! | `args` | the arguments, for clap |
 //! | `input`, `json`, `expression` | what people and files say: durations, vectors, memories, filters |
 //! | `commands` | the verbs |
-//! | `render`, `cluster` | answers to text, pure, held by `snapshots/` |
+//! | `render`, `revisions`, `cluster` | answers to text, pure, held by `snapshots/` |
 //! | `output` | tables, lines, JSON; the terminal |
 //! | `exit` | exit codes, error messages, hints |
 //!
@@ -43,6 +44,7 @@ mod input;
 mod json;
 mod output;
 mod render;
+mod revisions;
 #[cfg(test)]
 mod snapshot;
 

@@ -12,7 +12,7 @@ use super::output::{
 };
 
 /// Lines of a memory's content in a list; all of it is in `cairn get`.
-const CONTENT_LINES: usize = 3;
+pub(crate) const CONTENT_LINES: usize = 3;
 
 /// Memories as a list.
 pub(crate) fn memory_listing<'a>(memories: impl IntoIterator<Item = &'a Memory>) -> Listing {
@@ -36,7 +36,8 @@ fn memory_cells(memory: &Memory) -> Vec<Cell> {
     ]
 }
 
-fn metadata_or_nothing(memory: &Memory) -> String {
+/// The metadata as JSON; empty where there is none.
+pub(crate) fn metadata_or_nothing(memory: &Memory) -> String {
     if memory.metadata.is_empty() { String::new() } else { metadata_to_text(&memory.metadata) }
 }
 
@@ -362,7 +363,8 @@ pub(crate) fn change_to_json(change: &Change) -> Json {
     json
 }
 
-fn change_word(kind: ChangeKind) -> &'static str {
+/// What happened to a memory, in a word.
+pub(crate) fn change_word(kind: ChangeKind) -> &'static str {
     match kind {
         ChangeKind::Created => "created",
         ChangeKind::Updated => "updated",

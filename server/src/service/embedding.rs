@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use cairn_engine::ReadPoint;
+use cairn_engine::{Embedded, EmbeddedBy, ReadPoint, WriteRequest};
 use cairn_proto::v1;
-use prost::Message as _;
 
-use super::{Call, REQUEST_BYTES_MAX, Service, Workers};
+use super::{Call, Service, Workers};
 use crate::embed::Embedder;
 use crate::error::Problem;
 use crate::telemetry::definitions;
@@ -17,6 +16,7 @@ struct Target {
     workers: Workers,
     embedding: String,
     dimension: usize,
+    by: EmbeddedBy,
 }
 
 impl Service {
@@ -31,35 +31,23 @@ impl Service {
         }
     }
 
-    /// Gives each memory that has content and no vector the vector of its content, where the space has an embedder.
+    /// Makes vectors for the texts of a write that come without one, where the space has an embedder.
     ///
     /// # Errors
-    /// The space does not exist or names an embedder that this node does not have; the vectors make the request too large.
-    pub(super) async fn embed_memories(
+    /// The space does not exist, or names an embedder that this node does not have, or that fails.
+    pub(super) async fn embed(
         &self,
         call: &Call,
-        mut request: v1::AddMemoriesRequest,
-    ) -> Result<v1::AddMemoriesRequest, Problem> {
-        if !request.memories.iter().any(wants_vector) {
-            return Ok(request);
-        }
+        request: WriteRequest,
+    ) -> Result<(WriteRequest, Option<Embedded>), Problem> {
+        let Some((space, texts)) = request.texts_to_embed() else { return Ok((request, None)) };
+        let (space, wanted) = (space.to_owned(), texts.iter().map(Option::is_some).collect::<Vec<_>>());
+        let given = texts.into_iter().flatten().map(str::to_owned).collect();
         let point = self.read_point(call, None).await?;
-        let Some(target) = self.target(call, &request.space, point).await? else { return Ok(request) };
-        let wanting = request.memories.iter().filter(|memory| wants_vector(memory));
-        let texts = wanting.map(|memory| memory.content.clone()).collect();
-        let vectors = self.vectors(call, &target, texts).await?;
-        let wanting = request.memories.iter_mut().filter(|memory| wants_vector(memory));
-        for (memory, vector) in wanting.zip(vectors) {
-            memory.vectors.push(vector);
-        }
-        let bytes = request.encoded_len();
-        if bytes > REQUEST_BYTES_MAX {
-            let limit = format!(
-                "{bytes} bytes with the vectors that the server made; at most {REQUEST_BYTES_MAX}: send fewer a call"
-            );
-            return Err(Problem::invalid("memories", limit));
-        }
-        Ok(request)
+        let Some(target) = self.target(call, &space, point).await? else { return Ok((request, None)) };
+        let mut made = self.vectors(call, &target, given).await?.into_iter();
+        let vectors = wanted.into_iter().map(|wanted| if wanted { made.next() } else { None }).collect();
+        Ok((request, Some(Embedded { by: target.by, vectors })))
     }
 
     /// Replaces a query by text by the vector of that text.
@@ -112,6 +100,7 @@ impl Service {
             .await
             .map_err(|problem| problem.rename_field("name", "space"))?;
         let found = response.space.unwrap_or_default();
+        let space_id = found.id;
         let Some(own) = found.embeddings.into_iter().find(|embedding| !embedding.embedder.is_empty()) else {
             return Ok(None);
         };
@@ -124,13 +113,9 @@ impl Service {
         if !model.is_empty() && !own.model.is_empty() && model != own.model {
             return Err(Problem::other_model(space, &own, model));
         }
-        Ok(Some(Target { embedder, workers, embedding: own.name, dimension: dense.dimension as usize }))
+        let by = EmbeddedBy { space_id, embedder: own.embedder, model: own.model };
+        Ok(Some(Target { embedder, workers, embedding: own.name, dimension: dense.dimension as usize, by }))
     }
-}
-
-/// A memory without content stays without a vector, which is legal.
-fn wants_vector(memory: &v1::Memory) -> bool {
-    memory.vectors.is_empty() && !memory.content.is_empty()
 }
 
 fn dense(embedding: &str, values: Vec<f32>) -> v1::Vector {

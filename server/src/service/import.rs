@@ -13,7 +13,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_engine::{Principal, WriteRequest, WriteResponse};
+use cairn_engine::{EMBEDDER_CHANGED, Principal, WriteRequest, WriteResponse};
 use cairn_proto::storage::Command;
 use cairn_proto::v1;
 use cairn_proto::v1::import_memories_request::Message as Received;
@@ -155,11 +155,11 @@ impl Import {
             reason: header.reason.clone(),
         };
         let call = self.call();
-        let made = async {
-            let request = self.service.embed_memories(&call, request).await?;
-            self.service.prepare(&call, WriteRequest::AddMemories(request)).await
-        };
-        let command = made.await.map_err(|problem| problem.rename_fields(field_of_import))?;
+        let command = self
+            .service
+            .prepare(&call, WriteRequest::AddMemories(request))
+            .await
+            .map_err(|problem| problem.rename_fields(field_of_import))?;
         Ok(Prepared { command, offset, end })
     }
 
@@ -189,6 +189,9 @@ impl Import {
                 None => break problem,
             }
         };
+        // The client sends the batch again, and then its vectors are made by the embedder of now.
+        let changed = problem.reason() == EMBEDDER_CHANGED;
+        let problem = if changed { Problem::unavailable(EMBEDDER_CHANGED, problem.to_string()) } else { problem };
         record.outcome = problem.outcome();
         Err(problem.rename_fields(|field| match field {
             "request_id" => format!("batch.offset (at {})", batch.offset),

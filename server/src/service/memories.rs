@@ -10,7 +10,6 @@ use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Effect, Service};
-use crate::error::Problem;
 use crate::telemetry::Operation;
 
 /// See the module.
@@ -25,15 +24,11 @@ impl MemoryService for Memories {
         &self,
         request: Request<v1::AddMemoriesRequest>,
     ) -> Result<Response<v1::AddMemoriesResponse>, Status> {
-        let service = &self.0;
-        let work = |call, message: v1::AddMemoriesRequest| async move {
-            let message = service.embed_memories(&call, message).await?;
-            match service.write(&call, WriteRequest::AddMemories(message)).await? {
-                WriteResponse::AddMemories(response) => Ok(response),
-                _ => Err(Problem::mismatch()),
-            }
+        let unwrap = |response| match response {
+            WriteResponse::AddMemories(response) => Some(response),
+            _ => None,
         };
-        service.serve(Operation::AddMemories, Effect::Write, request, work).await
+        self.0.serve_write(Operation::AddMemories, request, WriteRequest::AddMemories, unwrap).await
     }
 
     type ImportMemoriesStream = Responses<v1::ImportMemoriesResponse>;
@@ -65,9 +60,13 @@ impl MemoryService for Memories {
 
     async fn update_memory(
         &self,
-        _request: Request<v1::UpdateMemoryRequest>,
+        request: Request<v1::UpdateMemoryRequest>,
     ) -> Result<Response<v1::UpdateMemoryResponse>, Status> {
-        Err(self.0.unimplemented(Operation::UpdateMemory, "UpdateMemory"))
+        let unwrap = |response| match response {
+            WriteResponse::UpdateMemory(response) => Some(response),
+            _ => None,
+        };
+        self.0.serve_write(Operation::UpdateMemory, request, WriteRequest::UpdateMemory, unwrap).await
     }
 
     async fn delete_memories(
@@ -112,9 +111,16 @@ impl MemoryService for Memories {
 
     async fn get_memory_history(
         &self,
-        _request: Request<v1::GetMemoryHistoryRequest>,
+        request: Request<v1::GetMemoryHistoryRequest>,
     ) -> Result<Response<v1::GetMemoryHistoryResponse>, Status> {
-        Err(self.0.unimplemented(Operation::GetMemoryHistory, "GetMemoryHistory"))
+        self.0
+            .serve_read(
+                Operation::GetMemoryHistory,
+                request,
+                |message| message.consistency.as_ref(),
+                Engine::get_memory_history,
+            )
+            .await
     }
 
     async fn list_namespaces(

@@ -30,7 +30,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
-use cairn_engine::{Engine, Position, Principal, ReadPoint, WriteRequest, WriteResponse};
+use cairn_engine::{EMBEDDER_CHANGED, Engine, Position, Principal, ReadPoint, WriteRequest, WriteResponse};
 use cairn_proto::storage::Command;
 use cairn_proto::v1;
 use cairn_raft::{Node, ReadLevel};
@@ -59,6 +59,9 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
 /// The largest request, encoded. It leaves room below [`MESSAGE_BYTES_MAX`] for what the log adds.
 pub(crate) const REQUEST_BYTES_MAX: usize = 3 << 20;
+
+/// How often a write is embedded because the embedder of its space was changed meanwhile.
+const EMBED_ATTEMPTS_MAX: usize = 3;
 
 /// The longest `max_staleness`.
 const STALENESS_MAX: Duration = Duration::from_secs(3_600);
@@ -230,15 +233,34 @@ impl Service {
     }
 
     /// Validates a write, replicates it, and returns once it is durable on a majority and applied.
+    /// Vectors for its texts are made first. Should its space be given another embedder between that and the write, the
+    /// write is refused without effect, and the vectors are made again.
     async fn write(&self, call: &Call, request: WriteRequest) -> Result<WriteResponse, Problem> {
+        for _ in 1..EMBED_ATTEMPTS_MAX {
+            if request.texts_to_embed().is_none() {
+                break;
+            }
+            let command = self.prepare(call, request.clone()).await?;
+            match self.carry_out(call, command).await {
+                Err(problem) if problem.reason() == EMBEDDER_CHANGED => {}
+                result => return result,
+            }
+        }
         let command = self.prepare(call, request).await?;
         self.carry_out(call, command).await
     }
 
-    /// Validates a write and makes it ready for the log.
+    /// Makes vectors for the texts of a write, validates it, and makes it ready for the log.
     async fn prepare(&self, call: &Call, request: WriteRequest) -> Result<Command, Problem> {
+        let (request, embedded) = self.embed(call, request).await?;
         let (engine, principal) = (self.node.engine(), call.principal.clone());
-        self.prepares.run(call.deadline, move || Ok(engine.prepare(&principal, request)?)).await
+        let prepare = move || {
+            Ok(match embedded {
+                Some(embedded) => engine.prepare_embedded(&principal, request, embedded)?,
+                None => engine.prepare(&principal, request)?,
+            })
+        };
+        self.prepares.run(call.deadline, prepare).await
     }
 
     /// Replicates a write, and returns once it is durable on a majority and applied.

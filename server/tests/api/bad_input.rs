@@ -261,6 +261,16 @@ async fn an_unknown_space_is_not_found_by_every_method() {
         api.search_memories(by_vector("nowhere", &[1.0])).await.map(drop),
         api.search_memories(by_text("nowhere", "x")).await.map(drop),
         api.delete_memories(v1::DeleteMemoriesRequest { space: name(), target, ..Default::default() }).await.map(drop),
+        api.update_memory(v1::UpdateMemoryRequest {
+            space: name(),
+            memory: Some(memory("a", "x", &[])),
+            ..Default::default()
+        })
+        .await
+        .map(drop),
+        api.get_memory_history(v1::GetMemoryHistoryRequest { space: name(), id: "a".into(), ..Default::default() })
+            .await
+            .map(drop),
         node.spaces.get_space(v1::GetSpaceRequest { name: name(), consistency: None }).await.map(drop),
         node.spaces.delete_space(v1::DeleteSpaceRequest { name: name(), request_id: String::new() }).await.map(drop),
     ];

@@ -18,4 +18,5 @@ mod members;
 mod methods;
 mod spaces;
 mod support;
+mod updates;
 mod watch;

@@ -231,12 +231,8 @@ async fn namespaces_are_listed_or_said_to_come_later() {
 #[tokio::test(flavor = "multi_thread")]
 async fn methods_of_later_versions_say_so() {
     let mut node = TestNode::start().await;
-    let (memories, spaces) = (&mut node.memories, &mut node.spaces);
-    let answers = [
-        memories.update_memory(v1::UpdateMemoryRequest::default()).await.map(drop),
-        memories.get_memory_history(v1::GetMemoryHistoryRequest::default()).await.map(drop),
-        spaces.update_space(v1::UpdateSpaceRequest::default()).await.map(drop),
-    ];
+    let spaces = &mut node.spaces;
+    let answers = [spaces.update_space(v1::UpdateSpaceRequest::default()).await.map(drop)];
     for answer in answers {
         let status = answer.unwrap_err();
         assert_eq!((status.code(), reason(&status).as_str()), (Code::Unimplemented, "NOT_SERVED_YET"), "{status:?}");

@@ -2,6 +2,7 @@
 
 mod add;
 mod export;
+mod history;
 mod import;
 mod inspect;
 mod lines;
@@ -11,6 +12,7 @@ mod remove;
 mod search;
 mod space;
 mod status;
+mod update;
 mod watch;
 
 use cairn_client::{Client, Consistency, Filter, RetryPolicy, Scope, Space};
@@ -45,6 +47,8 @@ pub(crate) async fn run(options: &ClientOptions, command: Command) -> Result<()>
         Command::Get(args) => read::get(&mut context, args).await?,
         Command::Ls(args) => read::list(&mut context, args).await?,
         Command::Count(args) => read::count(&mut context, args).await?,
+        Command::Update(args) => update::run(&mut context, *args).await?,
+        Command::History(args) => history::run(&mut context, args).await?,
         Command::Rm(args) => remove::run(&mut context, args).await?,
         Command::Space(command) => space::run(&mut context, command).await?,
         Command::Node(command) => node::run(&mut context, command).await?,
