@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use cairn_index::{
     Condition, Field, FieldType, Filter, Matches, MemoryBudget, Metric, Partition, PartitionOptions, Scalar, Schema,
-    SearchParams, SearchRequest, Test,
+    SearchParams, SearchRequest, Test, VectorStorage,
 };
 
 use crate::BenchError;
@@ -98,8 +98,13 @@ fn order_by_product(table: &Table<f32>, with: &[f32]) -> Vec<usize> {
 /// A partition whose vectors have labels for each share, by chance and by distance from the first one.
 pub(crate) fn build_with_labels(base: &Table<f32>) -> Result<Partition, BenchError> {
     let schema = Schema::new([("labels".to_owned(), FieldType::Keyword)]).unwrap_or_default();
-    let options =
-        PartitionOptions { dimension: base.columns, metric: Metric::Cosine, schema, budget: MemoryBudget::unlimited() };
+    let options = PartitionOptions {
+        dimension: base.columns,
+        metric: Metric::Cosine,
+        storage: VectorStorage::MemoryF32,
+        schema,
+        budget: MemoryBudget::unlimited(),
+    };
     let mut partition = Partition::new(options)?;
     partition.enable_graph(0);
     let mut rank = vec![0usize; base.rows()];

@@ -1,7 +1,8 @@
 //! What is measured.
 
 use cairn_index::{
-    MemoryBudget, MemoryKey, Metric, Partition, PartitionOptions, Schema, SearchParams, SearchRequest, instruction_set,
+    MemoryBudget, MemoryKey, Metric, Partition, PartitionOptions, Schema, SearchParams, SearchRequest, VectorStorage,
+    instruction_set,
 };
 
 use crate::BenchError;
@@ -63,6 +64,7 @@ impl Cairn {
         let mut partition = Partition::new(PartitionOptions {
             dimension: base.columns,
             metric: Metric::Cosine,
+            storage: VectorStorage::MemoryF32,
             schema: Schema::default(),
             budget: MemoryBudget::unlimited(),
         })?;

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use cairn_index::{
     Field, FieldType, MemoryBudget, Metric, Partition, PartitionOptions, Scalar, Schema, SearchParams, SearchRequest,
+    VectorStorage,
 };
 use serde_json::json;
 
@@ -95,6 +96,7 @@ fn build(
     let mut partition = Partition::new(PartitionOptions {
         dimension: arguments.dimension,
         metric: Metric::Cosine,
+        storage: VectorStorage::MemoryF32,
         schema: schema.clone(),
         budget: budget.clone(),
     })?;

@@ -1,6 +1,6 @@
 //! A space as the engine works with it: found by name, its schema and embedding ready for use.
 
-use cairn_index::{FieldType, Metric, Schema};
+use cairn_index::{FieldType, Metric, Schema, VectorStorage};
 use cairn_proto::storage::{EmbeddedBy, SpaceNameRecord, SpaceRecord};
 use cairn_proto::v1;
 use cairn_proto::v1::embedding::Kind;
@@ -27,6 +27,8 @@ pub(crate) struct SpaceInfo {
     pub(crate) metric: Metric,
     /// Whether its vectors can be searched.
     pub(crate) searchable: bool,
+    /// Where its index has the vectors for exact scores.
+    pub(crate) storage: VectorStorage,
 }
 
 impl SpaceInfo {
@@ -52,6 +54,11 @@ impl SpaceInfo {
             dimension: dense.dimension as usize,
             metric,
             searchable: dense.index_kind() != v1::IndexKind::None,
+            storage: match dense.rescore_storage() {
+                v1::RescoreStorage::Unspecified | v1::RescoreStorage::MemoryF32 => VectorStorage::MemoryF32,
+                v1::RescoreStorage::MemoryF16 => VectorStorage::MemoryF16,
+                v1::RescoreStorage::Disk => VectorStorage::Elsewhere,
+            },
             record,
         })
     }

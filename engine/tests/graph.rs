@@ -254,3 +254,50 @@ fn a_search_beside_writes_sees_all_of_a_request_or_nothing() {
         searching.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }
+
+/// The vectors for exact scores in memory, in memory with half the bits, and in the store only.
+#[test]
+fn spaces_keep_their_vectors_where_they_are_told_to() {
+    const LONG: usize = 512;
+    let mut bed = bed();
+    let storages = [v1::RescoreStorage::MemoryF32, v1::RescoreStorage::MemoryF16, v1::RescoreStorage::Disk];
+    let long = |number: u64| (0..LONG as u64 / DIMENSION as u64 + 1).flat_map(|part| values(number * 1000 + part));
+    let long = |number: u64| long(number).take(LONG).collect::<Vec<f32>>();
+    for storage in storages {
+        let name = storage.as_str_name().to_lowercase();
+        let mut space = space(&name, LONG as u32);
+        let Some(v1::embedding::Kind::Dense(dense)) = &mut space.embeddings[0].kind else { panic!() };
+        dense.set_rescore_storage(storage);
+        bed.create_space(space).unwrap();
+        assert!(bed.search(&query(&name, &long(0))).unwrap().is_empty());
+        let with_vector = |number| v1::Memory { vectors: vec![vector(&long(number))], ..numbered(number) };
+        bed.add(&name, (0..300).map(with_vector).collect()).unwrap();
+    }
+    let answers = |bed: &Bed, storage: v1::RescoreStorage, exact: bool| {
+        let name = storage.as_str_name().to_lowercase();
+        let params = Some(v1::SearchParams { exact, ..Default::default() });
+        let search = |number| {
+            let request = v1::SearchMemoriesRequest { params, ..query(&name, &long(number)) };
+            let hits = bed.search(&request).unwrap();
+            hits.into_iter().map(|hit| (hit.memory.unwrap().id, hit.score)).collect::<Vec<_>>()
+        };
+        (0..40).map(search).collect::<Vec<_>>()
+    };
+    let [full, half, disk] = storages;
+    assert_eq!(answers(&bed, full, true), answers(&bed, disk, true));
+    for (number, hits) in answers(&bed, half, true).into_iter().enumerate() {
+        assert_eq!(hits[0].0, format!("m{number}"));
+        assert!((hits[0].1 - 1.0).abs() < 1e-3);
+    }
+    for storage in storages {
+        for (number, hits) in answers(&bed, storage, false).into_iter().enumerate() {
+            assert_eq!(hits[0].0, format!("m{number}"), "{storage:?}");
+        }
+    }
+    let bytes = storages.map(|storage| {
+        let name = storage.as_str_name().to_lowercase();
+        let request = v1::GetSpaceRequest { name, ..Default::default() };
+        bed.engine.get_space(&me(), &request, &bed.at()).unwrap().statistics.unwrap().index_bytes / 300
+    });
+    assert!(bytes[1] + 2 * LONG as u64 <= bytes[0] + 100 && bytes[2] + 2 * LONG as u64 <= bytes[1] + 100, "{bytes:?}");
+}

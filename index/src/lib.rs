@@ -17,6 +17,7 @@
 //! | `attributes/` | the indexed values, and which memories match a filter |
 //! | `tiers.rs` | when a partition's vectors are searched flat, and when over a graph |
 //! | `vectors.rs` | vectors by slot, and the flat search |
+//! | `originals.rs` | the vectors by which candidates are scored exactly |
 //! | `graph/` | the graph over the vectors of a large partition |
 //! | `codes.rs` | 8-bit codes, and the proof of how far their scores can be off |
 //! | `rotation.rs` | the rotation that makes one step size fit all vectors |
@@ -38,6 +39,7 @@ mod error;
 pub mod filter;
 mod graph;
 mod metric;
+mod originals;
 mod partition;
 mod rotation;
 mod schema;
@@ -55,6 +57,7 @@ pub use budget::MemoryBudget;
 pub use error::IndexError;
 pub use filter::{Condition, Field, FieldSource, Filter, FilterError, Scalar, ScalarRef, Test};
 pub use metric::Metric;
+pub use originals::{Records, VectorStorage};
 pub use partition::{Hit, LinkPlans, Partition, PartitionOptions, SearchOutput, SearchParams, SearchRequest, Strategy};
 pub use schema::{FieldType, MAX_FIELDS, Schema, SchemaError};
 pub use slots::MemoryKey;

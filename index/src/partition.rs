@@ -8,6 +8,7 @@ use crate::error::IndexError;
 use crate::filter::{FieldSource, Filter};
 use crate::graph::Plan;
 use crate::metric::Metric;
+use crate::originals::{NoRecords, Records, VectorStorage};
 use crate::schema::Schema;
 use crate::slots::{MemoryKey, Place, Slots};
 use crate::tiers::{Thresholds, Tiers, Way};
@@ -22,6 +23,8 @@ pub struct PartitionOptions {
     pub dimension: usize,
     /// How vectors are compared.
     pub metric: Metric,
+    /// Where the vectors are by which candidates are scored exactly.
+    pub storage: VectorStorage,
     /// Which metadata fields are indexed.
     pub schema: Schema,
     /// Where the bytes are counted.
@@ -121,7 +124,7 @@ pub struct Partition {
 impl Partition {
     /// An empty partition. Fails for a dimension outside of 1..=4096.
     pub fn new(options: PartitionOptions) -> Result<Self, IndexError> {
-        let vectors = Tiers::new(options.dimension, options.metric, &options.budget)?;
+        let vectors = Tiers::new(options.dimension, options.metric, options.storage, &options.budget)?;
         Ok(Self {
             slots: Slots::default(),
             attributes: Attributes::new(options.schema.clone()),
@@ -239,27 +242,27 @@ impl Partition {
 
     /// The nearest memories among the matches, min(limit, matches with a vector) of them; in a large partition, unless
     /// `exact` is asked for, some of the nearest may be missed in favour of others that are nearly as near. Where the matches are not
-    /// exact, their records must be tested too: use [`Self::search_checked`].
+    /// exact, or the vectors are elsewhere, the records are needed: use [`Self::search_checked`].
     pub fn search(&self, request: &SearchRequest<'_>) -> Result<SearchOutput, IndexError> {
-        self.search_with(request, None, &mut |_| true)
+        self.search_with(request, None, &mut NoRecords)
     }
 
-    /// The nearest memories among the matches for which `accept` holds. It is asked only of slots that are not certain, at
-    /// most once of each, best first, and only until the limit is full.
+    /// The nearest memories among the matches that the records accept. They are asked only about slots that are not certain,
+    /// at most once about each, best first, and only until the limit is full.
     pub fn search_checked(
         &self,
         request: &SearchRequest<'_>,
-        accept: &mut dyn FnMut(u32) -> bool,
+        records: &mut dyn Records,
     ) -> Result<SearchOutput, IndexError> {
         let uncertain = request.matches.filter(|matches| !matches.exact);
-        self.search_with(request, uncertain.map(|matches| &matches.certain), accept)
+        self.search_with(request, uncertain.map(|matches| &matches.certain), records)
     }
 
     fn search_with(
         &self,
         request: &SearchRequest<'_>,
         certain: Option<&RoaringBitmap>,
-        accept: &mut dyn FnMut(u32) -> bool,
+        records: &mut dyn Records,
     ) -> Result<SearchOutput, IndexError> {
         self.check_vector(request.query)?;
         let mask = request.matches.map(|matches| &matches.bitmap);
@@ -270,7 +273,7 @@ impl Partition {
         let query = self.vectors.store().query(request.query);
         let search = FlatSearch { query: &query, limit: request.limit, mask, certain, slots: &self.slots };
         let how = (request.params.exact, request.params.effort as usize);
-        let searched = self.vectors.search(&search, how, accept);
+        let searched = self.vectors.search(&search, how, records);
         let found = searched.found;
         let hits = found.hits.into_iter().map(|(slot, score)| self.hit(slot, score)).collect();
         let strategy = match searched.way {
@@ -394,5 +397,7 @@ mod reindex;
 
 #[cfg(test)]
 mod graph_tests;
+#[cfg(test)]
+mod storage_tests;
 #[cfg(test)]
 mod tests;

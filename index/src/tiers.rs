@@ -21,6 +21,7 @@ use crate::budget::MemoryBudget;
 use crate::error::IndexError;
 use crate::graph::{Graph, Plan, Scratch, Target};
 use crate::metric::Metric;
+use crate::originals::{Records, VectorStorage};
 use crate::vectors::{Exact, FlatSearch, Found, VectorStore};
 
 /// When a partition has a graph, and when it is walked.
@@ -105,9 +106,14 @@ pub(crate) enum Way {
 }
 
 impl Tiers {
-    pub(crate) fn new(dimension: usize, metric: Metric, budget: &MemoryBudget) -> Result<Self, IndexError> {
+    pub(crate) fn new(
+        dimension: usize,
+        metric: Metric,
+        storage: VectorStorage,
+        budget: &MemoryBudget,
+    ) -> Result<Self, IndexError> {
         Ok(Self {
-            store: VectorStore::new(dimension, metric, budget)?,
+            store: VectorStore::new(dimension, metric, storage, budget)?,
             graph: None,
             waiting: RoaringBitmap::new(),
             released: None,
@@ -282,23 +288,23 @@ impl Tiers {
         self.graph.as_ref().map_or(0, |graph| graph.unreachable())
     }
 
-    /// The nearest vectors among the candidates for which `accept` holds; see [`VectorStore::search`]. Unless `exact`, a graph
+    /// The nearest vectors among the candidates that the records accept; see [`VectorStore::search`]. Unless `exact`, a graph
     /// may be walked that keeps `width` nodes (0: the default), and some of the nearest may be missed.
     pub(crate) fn search(
         &self,
         search: &FlatSearch<'_>,
         (exact, width): (bool, usize),
-        accept: &mut dyn FnMut(u32) -> bool,
+        records: &mut dyn Records,
     ) -> TierFound {
         let width = if width == 0 { WIDTH_DEFAULT } else { width }.max(search.limit + search.limit / 2);
         // What is tested on records cannot be tested on the way.
         let graph = self.graph.as_deref().filter(|_| !exact && search.certain.is_none());
         if let Some(graph) = graph
-            && let Some(found) = self.search_graph(graph, search, width)
+            && let Some(found) = self.search_graph(graph, search, width, records)
         {
             return found;
         }
-        TierFound { found: self.store.search(search, accept), way: Way::Flat }
+        TierFound { found: self.store.search(search, records), way: Way::Flat }
     }
 
     /// Whether most vectors are linked, so that the graph serves searches.
@@ -307,7 +313,13 @@ impl Tiers {
     }
 
     /// `None` where a flat scan is cheaper, or the graph gave less than there is.
-    fn search_graph(&self, graph: &Graph, search: &FlatSearch<'_>, width: usize) -> Option<TierFound> {
+    fn search_graph(
+        &self,
+        graph: &Graph,
+        search: &FlatSearch<'_>,
+        width: usize,
+        records: &mut dyn Records,
+    ) -> Option<TierFound> {
         let all = self.store.present().len();
         let candidates = search.mask.map_or(all, |mask| mask.intersection_len(self.store.present()));
         if !self.is_linked() {
@@ -318,7 +330,7 @@ impl Tiers {
                 return None;
             }
             let (slots, compared) = self.walk(graph, search, width);
-            return Some(TierFound { found: self.finish(search, slots, compared), way: Way::Graph });
+            return Some(TierFound { found: self.finish(search, slots, compared, records), way: Way::Graph });
         };
         // The nearest of all, less those that do not match, are the nearest matches, if enough are left.
         let enough = (width / STARVED_SHARE).max(search.limit + search.limit / 4 + 4);
@@ -332,7 +344,7 @@ impl Tiers {
             compared += compared_now;
             slots.retain(|slot| mask.contains(*slot));
             if slots.len() >= enough {
-                let found = self.finish(search, slots, compared);
+                let found = self.finish(search, slots, compared, records);
                 return Some(TierFound { found, way: Way::FilteredGraph });
             }
             // As wide as it takes where matches are as rare as they were here.
@@ -360,14 +372,14 @@ impl Tiers {
     }
 
     /// Scores the best of a walk exactly, and adds what waits.
-    fn finish(&self, search: &FlatSearch<'_>, mut slots: Vec<u32>, compared: u64) -> Found {
+    fn finish(&self, search: &FlatSearch<'_>, mut slots: Vec<u32>, compared: u64, records: &mut dyn Records) -> Found {
         slots.truncate(search.limit + RESCORED_EXTRA);
-        let found = Found { compared, ..self.store.score_all(search, &slots) };
+        let found = Found { compared, ..self.store.score_all(search, &slots, records) };
         if self.waiting.is_empty() {
             return found;
         }
         let waiting = search.mask.map_or_else(|| self.waiting.clone(), |mask| mask & &self.waiting);
-        let buffered = self.store.search(&FlatSearch { mask: Some(&waiting), ..*search }, &mut |_| true);
+        let buffered = self.store.search(&FlatSearch { mask: Some(&waiting), ..*search }, records);
         merge(search, &found, &buffered)
     }
 

@@ -15,13 +15,15 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use roaring::RoaringBitmap;
+use zeroize::Zeroizing;
 
 use crate::arena::Arena;
 use crate::budget::MemoryBudget;
 use crate::codes::{Encoder, Query, code_stride, fill_row, vector_stride};
-use crate::distance::{BoundColumns, Rows, kernels, prefetch};
+use crate::distance::{BoundColumns, Rows, kernels};
 use crate::error::IndexError;
 use crate::metric::Metric;
+use crate::originals::{Originals, Records, Room, VectorStorage};
 use crate::slots::{MemoryId, Slots};
 
 /// The largest dimension.
@@ -42,7 +44,7 @@ pub(crate) struct VectorStore {
     encoder: Arc<Encoder>,
     present: RoaringBitmap,
     codes: Arena<u8>,
-    vectors: Arena<f32>,
+    originals: Originals,
     scale: Arena<f32>,
     residual: Arena<f32>,
     norm: Arena<f32>,
@@ -76,7 +78,12 @@ pub(crate) struct Found {
 
 impl VectorStore {
     /// An empty store. Fails for a dimension outside of 1..=4096.
-    pub(crate) fn new(dimension: usize, metric: Metric, budget: &MemoryBudget) -> Result<Self, IndexError> {
+    pub(crate) fn new(
+        dimension: usize,
+        metric: Metric,
+        storage: VectorStorage,
+        budget: &MemoryBudget,
+    ) -> Result<Self, IndexError> {
         if !(1..=MAX_DIMENSION).contains(&dimension) {
             return Err(IndexError::UnsupportedDimension(dimension));
         }
@@ -89,7 +96,7 @@ impl VectorStore {
             encoder: shared_encoder(dimension),
             present: RoaringBitmap::new(),
             codes: Arena::new(code_stride(dimension), shift, budget.clone()),
-            vectors: Arena::new(vector_stride(dimension), vector_shift, budget.clone()),
+            originals: Originals::new(storage, dimension, vector_shift, budget),
             scale: Arena::new(1, shift, budget.clone()),
             residual: Arena::new(1, shift, budget.clone()),
             norm: Arena::new(1, shift, budget.clone()),
@@ -114,7 +121,7 @@ impl VectorStore {
     /// Makes room for a vector, so that [`Self::insert`] cannot fail.
     pub(crate) fn reserve(&mut self, slot: u32) -> Result<(), IndexError> {
         self.codes.reserve(slot)?;
-        self.vectors.reserve(slot)?;
+        self.originals.reserve(slot)?;
         self.scale.reserve(slot)?;
         self.residual.reserve(slot)?;
         self.norm.reserve(slot)?;
@@ -123,8 +130,10 @@ impl VectorStore {
 
     /// Keeps a checked vector in a slot for which there is room, instead of one that may be there.
     pub(crate) fn insert(&mut self, slot: u32, vector: &[f32]) {
-        fill_row(vector, self.metric, self.vectors.row_mut(slot));
-        let terms = self.encoder.encode(self.vectors.row(slot), self.codes.row_mut(slot));
+        let mut row = Zeroizing::new(vec![0.0; vector_stride(self.dimension)]);
+        fill_row(vector, self.metric, &mut row);
+        self.originals.insert(slot, self.metric, &mut row);
+        let terms = self.encoder.encode(&row, self.codes.row_mut(slot));
         self.scale.row_mut(slot)[0] = terms.scale;
         self.residual.row_mut(slot)[0] = terms.residual;
         self.norm.row_mut(slot)[0] = terms.norm;
@@ -140,7 +149,7 @@ impl VectorStore {
             return false;
         }
         self.codes.wipe(slot);
-        self.vectors.wipe(slot);
+        self.originals.wipe(slot);
         self.scale.wipe(slot);
         self.residual.wipe(slot);
         self.norm.wipe(slot);
@@ -163,12 +172,12 @@ impl VectorStore {
     /// Bytes held.
     pub(crate) fn bytes(&self) -> u64 {
         let columns = self.scale.bytes() + self.residual.bytes() + self.norm.bytes() + self.squared.bytes();
-        self.codes.bytes() + self.vectors.bytes() + columns + self.present.serialized_size() as u64
+        self.codes.bytes() + self.originals.bytes() + columns + self.present.serialized_size() as u64
     }
 
-    /// The nearest vectors among the candidates for which `accept` holds. It is asked at most once of each candidate that
+    /// The nearest vectors among the candidates that the records accept. They are asked at most once of each candidate that
     /// is not certain, in the order of scores, and of no more than it takes to fill the limit.
-    pub(crate) fn search(&self, search: &FlatSearch<'_>, accept: &mut dyn FnMut(u32) -> bool) -> Found {
+    pub(crate) fn search(&self, search: &FlatSearch<'_>, records: &mut dyn Records) -> Found {
         let mut candidates = Candidates::new(search.limit, search.certain);
         let compared = match search.mask {
             None => {
@@ -180,7 +189,7 @@ impl VectorStore {
                 mask.intersection_len(&self.present)
             }
         };
-        let (hits, rescored) = self.rescore(search, candidates.into_best(), accept);
+        let (hits, rescored) = self.rescore(search, candidates.into_best(), records);
         Found { hits, compared, rescored }
     }
 
@@ -284,20 +293,26 @@ impl VectorStore {
     }
 
     /// Scores some slots that have vectors exactly, and takes the best as hits.
-    pub(crate) fn score_all(&self, search: &FlatSearch<'_>, slots: &[u32]) -> Found {
+    pub(crate) fn score_all(&self, search: &FlatSearch<'_>, slots: &[u32], records: &mut dyn Records) -> Found {
         for slot in slots {
-            prefetch(self.vectors.row(*slot));
+            self.originals.prefetch(*slot);
         }
-        let exact = slots.iter().map(|slot| Exact {
-            score: self.metric.score(&search.query.vector, self.vectors.row(*slot)),
-            id: search.slots.id_of(*slot),
-            slot: *slot,
-        });
-        let mut scored: Vec<Exact<'_>> = exact.collect();
+        let mut room = Room::default();
+        let mut scored: Vec<Exact<'_>> = Vec::with_capacity(slots.len());
+        for slot in slots {
+            if let Some(score) = self.score(search, *slot, &mut room, records) {
+                scored.push(Exact { score, id: search.slots.id_of(*slot), slot: *slot });
+            }
+        }
         scored.sort_unstable_by(|a, b| b.cmp(a));
         scored.truncate(search.limit);
         let hits = scored.into_iter().map(|hit| (hit.slot, hit.score)).collect();
         Found { hits, compared: 0, rescored: slots.len() as u64 }
+    }
+
+    #[inline]
+    fn score(&self, search: &FlatSearch<'_>, slot: u32, room: &mut Room, records: &mut dyn Records) -> Option<f64> {
+        self.originals.score(self.metric, &search.query.vector, slot, room, records)
     }
 
     /// Scores candidates exactly, best bound first, and takes a hit once no bound is above its score. So hits come out in
@@ -306,11 +321,11 @@ impl VectorStore {
         &self,
         search: &FlatSearch<'_>,
         mut bounded: BinaryHeap<Bounded>,
-        accept: &mut dyn FnMut(u32) -> bool,
+        records: &mut dyn Records,
     ) -> (Vec<(u32, f64)>, u64) {
         let mut scored: BinaryHeap<Exact<'_>> = BinaryHeap::new();
         let mut hits = Vec::with_capacity(search.limit.min(bounded.len()));
-        let mut rescored = 0;
+        let (mut rescored, mut room) = (0, Room::default());
         while hits.len() < search.limit {
             let best = scored.peek().map(|best| best.score);
             if let Some(next) = bounded.peek()
@@ -318,13 +333,14 @@ impl VectorStore {
             {
                 let slot = next.slot;
                 bounded.pop();
-                let score = self.metric.score(&search.query.vector, self.vectors.row(slot));
                 rescored += 1;
-                scored.push(Exact { score, id: search.slots.id_of(slot), slot });
+                if let Some(score) = self.score(search, slot, &mut room, records) {
+                    scored.push(Exact { score, id: search.slots.id_of(slot), slot });
+                }
                 continue;
             }
             let Some(best) = scored.pop() else { break };
-            if search.certain.is_none_or(|certain| certain.contains(best.slot)) || accept(best.slot) {
+            if search.certain.is_none_or(|certain| certain.contains(best.slot)) || records.accepts(best.slot) {
                 hits.push((best.slot, best.score));
             }
         }
@@ -360,7 +376,7 @@ impl VectorStore {
     #[cfg(test)]
     pub(crate) fn memory_of(&self, slot: u32) -> (Vec<u8>, Vec<f32>, Vec<f32>) {
         let terms = [self.scale.row(slot)[0], self.residual.row(slot)[0], self.norm.row(slot)[0]];
-        (self.codes.row(slot).to_vec(), self.vectors.row(slot).to_vec(), terms.to_vec())
+        (self.codes.row(slot).to_vec(), self.originals.memory_of(slot), terms.to_vec())
     }
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 
 use cairn_index::{
     Field, FieldType, MemoryBudget, MemoryKey, Metric, Partition, PartitionOptions, Scalar, Schema, SearchParams,
-    SearchRequest,
+    SearchRequest, VectorStorage,
 };
 
 const PARTITIONS: usize = 2_000;
@@ -43,6 +43,7 @@ fn build(partition: usize, schema: &Schema, budget: &MemoryBudget) -> Partition 
     let options = PartitionOptions {
         dimension: DIMENSION,
         metric: Metric::Cosine,
+        storage: VectorStorage::MemoryF32,
         schema: schema.clone(),
         budget: budget.clone(),
     };

@@ -285,6 +285,7 @@ impl Partitions {
         let options = PartitionOptions {
             dimension: space.dimension,
             metric: space.metric,
+            storage: space.storage,
             schema: space.schema.clone(),
             budget: self.budget.clone(),
         };

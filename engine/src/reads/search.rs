@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use cairn_index::Filter;
-use cairn_index::{Hit, Matches, Partition, SearchOutput, SearchParams, SearchRequest, Strategy};
+use cairn_index::{Hit, Matches, Partition, Records, SearchOutput, SearchParams, SearchRequest, Strategy};
 use cairn_proto::storage::{MemoryRecord, SpaceCountersRecord};
 use cairn_proto::v1;
 use cairn_proto::v1::search_memories_request::Query;
 use cairn_proto::v1::vector::Data;
 
+use crate::apply::vector_from_row;
 use crate::error::{Error, Result};
 use crate::filters::{self, RecordFields};
 use crate::partitions::index_error;
@@ -18,7 +19,7 @@ use crate::reads::{AnswerSize, Reader, expired_memories, position, record, wire_
 use crate::requests::limits::{EFFORT_MAX, SEARCH_LIMIT_DEFAULT, SEARCH_LIMIT_MAX};
 use crate::requests::memory::check_vector;
 use crate::requests::path::{FieldPath, Violations};
-use crate::spaces::SpaceInfo;
+use crate::spaces::{EMBEDDING_ID, SpaceInfo};
 use crate::store::Rows;
 use crate::store::keys::{Key, LookupId};
 use crate::store::rocks::View;
@@ -208,23 +209,9 @@ impl<'a> Reader<'a> {
         let matching = started.elapsed();
         let request =
             SearchRequest { query: asked.query, limit: asked.limit, matches: Some(&matches), params: asked.params };
-        let mut records = HashMap::new();
-        let mut failed = None;
-        let output = partition
-            .search_checked(&request, &mut |slot| match slot_record(partition, view, space, slot) {
-                Ok(record) => {
-                    let accepted = alive.matches(&RecordFields(&record));
-                    if accepted {
-                        records.insert(slot, record);
-                    }
-                    accepted
-                }
-                Err(error) => {
-                    failed = Some(error);
-                    false
-                }
-            })
-            .map_err(index_error)?;
+        let mut behind = Behind { partition, view, space, filter: &alive, records: HashMap::new(), failed: None };
+        let output = partition.search_checked(&request, &mut behind).map_err(index_error)?;
+        let Behind { records, failed, .. } = behind;
         if let Some(error) = failed {
             return Err(error);
         }
@@ -237,6 +224,56 @@ impl<'a> Reader<'a> {
             matching,
             searching: started.elapsed() - matching,
         })
+    }
+}
+
+/// The records behind a partition's slots, as a search asks for them.
+struct Behind<'s, 'v> {
+    partition: &'s Partition,
+    view: &'s View<'v>,
+    space: &'s SpaceInfo,
+    filter: &'s Filter,
+    /// Records that were read and match.
+    records: HashMap<u32, MemoryRecord>,
+    /// The first error; the search's answer is then of no use.
+    failed: Option<Error>,
+}
+
+impl Behind<'_, '_> {
+    fn read_vector(&self, slot: u32) -> Result<Option<Vec<f32>>> {
+        let Some(memory) = self.partition.key_of(slot) else { return Ok(None) };
+        let key = Key::Vector { space: self.space.reference, embedding: EMBEDDING_ID, memory: memory.0 };
+        let row = self.view.get(&key)?;
+        Ok(row.as_deref().and_then(vector_from_row))
+    }
+}
+
+impl Records for Behind<'_, '_> {
+    fn accepts(&mut self, slot: u32) -> bool {
+        match slot_record(self.partition, self.view, self.space, slot) {
+            Ok(record) => {
+                let accepted = self.filter.matches(&RecordFields(&record));
+                if accepted {
+                    self.records.insert(slot, record);
+                }
+                accepted
+            }
+            Err(error) => {
+                self.failed.get_or_insert(error);
+                false
+            }
+        }
+    }
+
+    fn vector(&mut self, slot: u32, into: &mut Vec<f32>) -> bool {
+        let missing = || Error::corruption("a memory's vector row is missing or has a bad length");
+        match self.read_vector(slot).and_then(|vector| vector.ok_or_else(missing)) {
+            Ok(vector) => into.extend(vector),
+            Err(error) => {
+                self.failed.get_or_insert(error);
+            }
+        }
+        !into.is_empty()
     }
 }
 

@@ -93,8 +93,7 @@ fn check_dense(dense: &mut v1::DenseEmbedding, path: &FieldPath<'_>, violations:
     }
     match v1::RescoreStorage::try_from(dense.rescore_storage) {
         Ok(v1::RescoreStorage::Unspecified) => dense.set_rescore_storage(v1::RescoreStorage::MemoryF32),
-        Ok(v1::RescoreStorage::MemoryF32) => {}
-        Ok(_) => return Err(Error::unimplemented("rescore storage other than MEMORY_F32")),
+        Ok(_) => {}
         Err(_) => violations.add(&path.field("rescore_storage"), "is not a rescore storage"),
     }
     Ok(())

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::metric::Metric;
+use crate::originals::VectorStorage;
 use crate::rotation::next_random;
 
 const DIMENSION: usize = 8;
@@ -18,7 +19,7 @@ struct Pair {
 impl Pair {
     fn new(metric: Metric) -> Self {
         let budget = MemoryBudget::unlimited();
-        let store = VectorStore::new(DIMENSION, metric, &budget).unwrap();
+        let store = VectorStore::new(DIMENSION, metric, VectorStorage::MemoryF32, &budget).unwrap();
         Self { store, graph: Graph::new(&budget), slots: Default::default() }
     }
 

@@ -22,9 +22,27 @@ pub(super) fn id(number: u32) -> Vec<u8> {
     format!("{:02}-{number}", number * 37 % 50).into_bytes()
 }
 
-fn options(dimension: usize, metric: Metric) -> PartitionOptions {
+/// The records as a test has them: whether one matches, and its vector.
+pub(super) struct TestRecords<A, V> {
+    pub(super) accepts: A,
+    pub(super) vector: V,
+}
+
+impl<A: FnMut(u32) -> bool, V: FnMut(u32) -> Option<Vec<f32>>> Records for TestRecords<A, V> {
+    fn accepts(&mut self, slot: u32) -> bool {
+        (self.accepts)(slot)
+    }
+
+    fn vector(&mut self, slot: u32, into: &mut Vec<f32>) -> bool {
+        let vector = (self.vector)(slot);
+        into.extend(vector.iter().flatten());
+        vector.is_some()
+    }
+}
+
+pub(super) fn options(dimension: usize, metric: Metric) -> PartitionOptions {
     let schema = Schema::new([("color".to_owned(), FieldType::Keyword)]).unwrap();
-    PartitionOptions { dimension, metric, schema, budget: MemoryBudget::unlimited() }
+    PartitionOptions { dimension, metric, storage: VectorStorage::MemoryF32, schema, budget: MemoryBudget::unlimited() }
 }
 
 pub(super) fn partition(dimension: usize, metric: Metric) -> Partition {
@@ -176,11 +194,13 @@ proptest! {
         let mut asked = Vec::new();
         let accepts = |number: u32| number.is_multiple_of(modulus);
         let request = SearchRequest { matches: Some(&matches), ..request(&query, limit) };
-        let found = partition.search_checked(&request, &mut |slot| {
+        let mut is_accepted = |slot| {
             let number = number_of(partition.key_of(slot).unwrap());
             asked.push(number);
             accepts(number)
-        }).unwrap();
+        };
+        let mut records = TestRecords { accepts: &mut is_accepted, vector: |_| None };
+        let found = partition.search_checked(&request, &mut records).unwrap();
         let mut expected = brute_force(&model, metric, &query, |number, known| known.color == "red" || accepts(number));
         expected.truncate(limit);
         prop_assert_eq!(scores_and_ids(&found), expected.clone());
