@@ -261,8 +261,10 @@ fn spaces_keep_their_vectors_where_they_are_told_to() {
     const LONG: usize = 512;
     let mut bed = bed();
     let storages = [v1::RescoreStorage::MemoryF32, v1::RescoreStorage::MemoryF16, v1::RescoreStorage::Disk];
-    let long = |number: u64| (0..LONG as u64 / DIMENSION as u64 + 1).flat_map(|part| values(number * 1000 + part));
-    let long = |number: u64| long(number).take(LONG).collect::<Vec<f32>>();
+    let long = |number: u64| {
+        let parts = (0..LONG as u64 / DIMENSION as u64 + 1).map(|part| values(number * 1000 + part));
+        parts.flatten().take(LONG).collect::<Vec<f32>>()
+    };
     for storage in storages {
         let name = storage.as_str_name().to_lowercase();
         let mut space = space(&name, LONG as u32);

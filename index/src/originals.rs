@@ -1,7 +1,7 @@
 //! The vectors by which candidates are scored exactly: in memory in 32 or 16 bits a value, or left to whoever has the records.
 
 use half::f16;
-use half::slice::HalfFloatSliceExt;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
 use crate::arena::Arena;
 use crate::budget::MemoryBudget;
@@ -85,21 +85,24 @@ impl Originals {
             Self::F32(values) => values.row_mut(slot).copy_from_slice(row),
             Self::F16 { values, factors } => {
                 let bits = values.row_mut(slot);
-                let largest = row.iter().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
-                // A power of two, so that dividing by it loses nothing.
-                let mut factor = f32::from_bits(largest.to_bits() & 0x7f80_0000);
-                for (bits, value) in bits.iter_mut().zip(row.iter()) {
-                    *bits = f16::from_f32(value / factor).to_bits();
-                }
-                if metric == Metric::Cosine {
-                    // Rounding has changed the length; the factor makes it 1 again.
-                    let squared: f64 = bits.iter().map(|bits| f64::from(f16::from_bits(*bits)).powi(2)).sum();
-                    factor = (1.0 / squared.sqrt()) as f32;
-                }
+                let factor = halve(row, metric, bits);
                 factors.row_mut(slot)[0] = factor;
                 expand(bits, factor, row);
             }
             Self::Elsewhere { .. } => {}
+        }
+    }
+
+    /// Whether a slot keeps what it would keep of a row that [`fill_row`] has filled; `None` where it keeps nothing.
+    pub(crate) fn is_same(&self, slot: u32, metric: Metric, row: &[f32]) -> Option<bool> {
+        match self {
+            Self::F32(values) => Some(values.row(slot) == row),
+            Self::F16 { values, factors } => {
+                let mut bits = vec![0; row.len()];
+                let factor = halve(row, metric, &mut bits);
+                Some(factors.row(slot)[0] == factor && values.row(slot) == bits)
+            }
+            Self::Elsewhere { .. } => None,
         }
     }
 
@@ -188,8 +191,23 @@ impl Drop for Room {
     }
 }
 
+/// Writes a row as 16-bit floats, each over the factor that it returns.
+fn halve(row: &[f32], metric: Metric, bits: &mut [u16]) -> f32 {
+    let largest = row.iter().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
+    // A power of two, so that dividing by it loses nothing.
+    let factor = f32::from_bits(largest.to_bits() & 0x7f80_0000);
+    for (bits, value) in bits.iter_mut().zip(row) {
+        *bits = f16::from_f32(value / factor).to_bits();
+    }
+    if metric != Metric::Cosine {
+        return factor;
+    }
+    // Rounding has changed the length; the factor makes it 1 again.
+    let squared: f64 = bits.iter().map(|bits| f64::from(f16::from_bits(*bits)).powi(2)).sum();
+    (1.0 / squared.sqrt()) as f32
+}
+
 fn expand(bits: &[u16], factor: f32, row: &mut [f32]) {
-    use half::slice::HalfBitsSliceExt;
     bits.reinterpret_cast::<f16>().convert_to_f32_slice(row);
     for value in row {
         *value = (*value * factor).clamp(-f32::MAX, f32::MAX);

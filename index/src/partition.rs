@@ -174,13 +174,19 @@ impl Partition {
         let row = self.attributes.read(fields);
         // Every value can cost a place of its own in its field's order, beside the slot and its key.
         self.options.budget.check(row.len() as u64 * 8 + id.len() as u64 + 512)?;
+        // Where only the fields change, as most often, nothing has to be linked anew.
+        let vectors = self.vectors.store();
+        let is_kept = matches!(place, Place::Taken(slot) if vector.is_some_and(|vector| vectors.is_same(slot, vector)));
+        let new_vector = vector.filter(|_| !is_kept);
         let (before, slot) = match place {
             // The graph knows the slot by the vector that it has now.
-            Place::Taken(slot) if vector.is_some() && self.vectors.holds(slot) => (Some(slot), self.slots.next_free()?),
+            Place::Taken(slot) if new_vector.is_some() && self.vectors.holds(slot) => {
+                (Some(slot), self.slots.next_free()?)
+            }
             Place::Taken(slot) => (Some(slot), slot),
             Place::Free(slot) => (None, slot),
         };
-        if vector.is_some() {
+        if new_vector.is_some() {
             self.vectors.reserve(slot)?;
         }
         if let Some(before) = before {
@@ -201,7 +207,7 @@ impl Partition {
             before.iter().for_each(|before| reindex.remove(*before));
             reindex.replace(slot, fields);
         }
-        if let Some(vector) = vector {
+        if let Some(vector) = new_vector {
             self.vectors.insert(slot, vector);
         }
         self.settle();

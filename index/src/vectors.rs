@@ -143,6 +143,22 @@ impl VectorStore {
         self.present.insert(slot);
     }
 
+    /// Whether a slot has exactly what it would have after a checked vector was inserted.
+    pub(crate) fn is_same(&self, slot: u32, vector: &[f32]) -> bool {
+        if !self.present.contains(slot) {
+            return false;
+        }
+        let mut row = Zeroizing::new(vec![0.0; vector_stride(self.dimension)]);
+        fill_row(vector, self.metric, &mut row);
+        self.originals.is_same(slot, self.metric, &row).unwrap_or_else(|| {
+            let mut codes = Zeroizing::new(vec![0; code_stride(self.dimension)]);
+            let terms = self.encoder.encode(&row, &mut codes);
+            let kept = [self.scale.row(slot)[0], self.residual.row(slot)[0], self.norm.row(slot)[0]];
+            let is_squared_same = self.metric != Metric::L2 || self.squared.row(slot)[0] == terms.squared;
+            **codes == *self.codes.row(slot) && kept == [terms.scale, terms.residual, terms.norm] && is_squared_same
+        })
+    }
+
     /// Forgets the vector of a slot and overwrites its bytes. Returns whether there was one.
     pub(crate) fn remove(&mut self, slot: u32) -> bool {
         if !self.present.remove(slot) {

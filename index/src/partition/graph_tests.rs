@@ -156,6 +156,26 @@ fn a_vector_that_changed_since_it_was_planned_waits_on() {
 }
 
 #[test]
+fn a_memory_whose_fields_change_keeps_its_place_in_the_graph() {
+    let mut state = 4;
+    let (mut partition, mut model) = (with_graph(8, Metric::L2), BTreeMap::new());
+    for number in 0..60 {
+        let known = Known { color: "red", vector: Some(random_vector(&mut state, 8)) };
+        run(&mut partition, &mut model, vec![Step::Upsert(number, known)]);
+    }
+    partition.link_all(1);
+    let before = partition.slot_of(&key(7));
+    let repainted = Known { color: "blue", ..model[&7].clone() };
+    run(&mut partition, &mut model, vec![Step::Upsert(7, repainted)]);
+    assert_eq!((partition.slot_of(&key(7)), partition.waiting()), (before, 0));
+    assert_eq!(partition.matches(&color_is("blue")).bitmap.iter().collect::<Vec<_>>(), [before.unwrap()]);
+    let moved = Known { color: "blue", vector: Some(random_vector(&mut state, 8)) };
+    run(&mut partition, &mut model, vec![Step::Upsert(7, moved)]);
+    assert_ne!(partition.slot_of(&key(7)), before);
+    assert_eq!(partition.waiting(), 1);
+}
+
+#[test]
 fn a_batch_gives_the_same_graph_on_any_number_of_threads() {
     let build = |threads: usize| {
         let mut state = 5;

@@ -138,7 +138,14 @@ mod tests {
 
     fn partition(schema: Schema) -> Partition {
         let budget = MemoryBudget::unlimited();
-        Partition::new(PartitionOptions { dimension: 2, metric: Metric::Cosine, schema, budget }).unwrap()
+        Partition::new(PartitionOptions {
+            dimension: 2,
+            metric: Metric::Cosine,
+            storage: crate::VectorStorage::MemoryF32,
+            schema,
+            budget,
+        })
+        .unwrap()
     }
 
     fn schema(fields: &[(&str, FieldType)]) -> Schema {
