@@ -1,7 +1,7 @@
 //! What a node needs to know before it starts.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,11 +53,13 @@ pub struct Environment {
     pub clock: Arc<dyn Clock>,
     /// Where its log lies, and what happens when the log cannot go on.
     pub log: wal::Environment,
+    /// How many bytes are free on the disk of a directory.
+    pub bytes_free: fn(&Path) -> u64,
 }
 
 impl Default for Environment {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), log: wal::Environment::default() }
+        Self { clock: Arc::new(SystemClock), log: wal::Environment::default(), bytes_free: crate::files::bytes_free }
     }
 }
 
@@ -119,6 +121,9 @@ pub struct Limits {
     pub snapshot_chunk_bytes: usize,
     /// Bytes of a snapshot that are sent to one peer in a second, at most.
     pub snapshot_bytes_per_second: u64,
+    /// Bytes that are kept free on the disk for what must go on when it fills up: votes, changes of members, deletes. Below
+    /// that, writes that make the state grow are refused; see [`crate::Node::admit_growth`].
+    pub disk_reserved_bytes: u64,
     /// Segments, queue and cache of the write-ahead log.
     pub log: WalOptions,
 }
@@ -134,6 +139,7 @@ impl Default for Limits {
             snapshot_bytes: 256 << 20,
             snapshot_chunk_bytes: 1 << 20,
             snapshot_bytes_per_second: 128 << 20,
+            disk_reserved_bytes: 512 << 20,
             log: WalOptions::default(),
         }
     }

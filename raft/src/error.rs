@@ -109,6 +109,18 @@ pub enum ProposeError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The disks of too many nodes are nearly full; nothing was done. Deletes are still taken.
+    #[error(
+        "less than {reserved_bytes} bytes are free on the disks of nodes {nodes:?}: delete something, or give them more space"
+    )]
+    DiskLow {
+        /// The nodes.
+        nodes: Vec<u64>,
+        /// What must be free.
+        reserved_bytes: u64,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// No leader could be reached before the deadline, or it lost its majority. The command may still be applied:
     /// retry it under the same request id.
     #[error("{reason}: retry with the same request id")]

@@ -34,6 +34,11 @@ pub(crate) fn make_dir(dir: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
+/// Bytes that are free for this process on the disk of `dir`; 0 where the system does not say.
+pub(crate) fn bytes_free(dir: &Path) -> u64 {
+    rustix::fs::statvfs(dir).map_or(0, |file_system| file_system.f_bavail * file_system.f_frsize)
+}
+
 /// Removes a directory with all that is in it; its absence is no error.
 pub(crate) fn remove_dir(dir: &Path) -> io::Result<()> {
     match fs::remove_dir_all(dir) {

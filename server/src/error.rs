@@ -348,6 +348,7 @@ impl From<ProposeError> for Problem {
         let message = error.to_string();
         match error {
             ProposeError::Overloaded { retry_after } => Self::exhausted("OVERLOADED", message, "write", retry_after),
+            ProposeError::DiskLow { retry_after, .. } => Self::exhausted("DISK_LOW", message, "disk", retry_after),
             ProposeError::Unavailable { .. } => Self::unavailable("NO_LEADER", message),
             ProposeError::TooLarge { .. } => Self::new(Code::InvalidArgument, "REQUEST_TOO_LARGE", message),
             ProposeError::ClockRefused { .. } => Self::unavailable("CLOCK_REFUSED", message),
@@ -460,6 +461,12 @@ mod tests {
             (kind(ErrorKind::Corruption), Code::DataLoss, "DATA_LOSS", ""),
             (kind(ErrorKind::Internal), Code::Internal, "INTERNAL", ""),
             (ProposeError::Overloaded { retry_after: SECOND }.into(), Code::ResourceExhausted, "OVERLOADED", "retry"),
+            (
+                ProposeError::DiskLow { nodes: vec![1, 2], reserved_bytes: 1, retry_after: SECOND }.into(),
+                Code::ResourceExhausted,
+                "DISK_LOW",
+                "retry",
+            ),
             (ProposeError::Unavailable { reason: text() }.into(), Code::Unavailable, "NO_LEADER", "retry"),
             (ProposeError::TooLarge { bytes: 2, limit: 1 }.into(), Code::InvalidArgument, "REQUEST_TOO_LARGE", ""),
             (ProposeError::ClockRefused { reason: text() }.into(), Code::Unavailable, "CLOCK_REFUSED", "retry"),

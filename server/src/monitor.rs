@@ -189,6 +189,7 @@ impl Monitor {
         }
         let entries_per_sync = stats.log.entries as f64 / stats.log.syncs.max(1) as f64;
         self.metrics.set(definitions::WAL_ENTRIES_PER_SYNC, &[], entries_per_sync);
+        self.metrics.set_count(definitions::DISK_LOW, &[], u64::from(stats.disk_low));
         self.metrics.set_count(definitions::WAL_STALLED, &[], u64::from(stats.log.stalled));
         self.metrics.set_count(definitions::APPEND_WAITING, &[], stats.append_bytes_waiting);
     }

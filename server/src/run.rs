@@ -357,7 +357,7 @@ fn node_config(config: &Config, addresses: Addresses, root_key: RootKey, listene
             election_max: config.raft.election_timeout_max,
             ..Timing::default()
         },
-        limits: cairn_raft::Limits::default(),
+        limits: cairn_raft::Limits { disk_reserved_bytes: config.limits.disk_reserve, ..cairn_raft::Limits::default() },
     }
 }
 

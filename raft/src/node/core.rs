@@ -42,6 +42,7 @@ pub(crate) struct Core {
     pub(crate) states: States,
     pub(crate) receiver: Arc<Mutex<SnapshotReceiver>>,
     pub(crate) data_dir: std::path::PathBuf,
+    pub(crate) bytes_free: fn(&std::path::Path) -> u64,
     pub(crate) timing: Timing,
     pub(crate) limits: Limits,
     pub(crate) draining: AtomicBool,
@@ -89,6 +90,23 @@ impl Core {
             return Some(reason);
         }
         self.stop.is_cancelled().then(|| "it is shutting down".to_string())
+    }
+
+    /// Whether a node has said that more than the reserve is free on its disk. One that has not spoken yet has it.
+    pub(crate) fn has_room(&self, node_id: u64) -> bool {
+        let free = self.states.disk_free_bytes(node_id, self.node_id());
+        free.is_none_or(|bytes| bytes > self.limits.disk_reserved_bytes)
+    }
+
+    /// Whether the leader and a majority of the voters have room for a larger state; else which nodes do not. By the states
+    /// that members exchange once a second, so that any node knows before it proposes.
+    pub(crate) fn room_on_disks(&self) -> Result<(), Vec<u64>> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+        let full: Vec<u64> = voters.iter().copied().filter(|&id| !self.has_room(id)).collect();
+        let leader_is_full = metrics.current_leader.is_some_and(|id| full.contains(&id));
+        if leader_is_full || full.len() * 2 >= voters.len().max(1) { Err(full) } else { Ok(()) }
     }
 
     /// Whether this node's clock may be used, see [`Stamper::compare`].

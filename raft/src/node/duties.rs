@@ -1,5 +1,5 @@
 //! What only the leader does, on its own account: the default tenant, the cluster version, expiry, the second half of a
-//! change of voters whose leader fell; and to give up leadership when its clock is wrong.
+//! change of voters whose leader fell; and to give up leadership when its clock is wrong or its disk nearly full.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use super::core::Core;
 use super::members::finish_joint;
 use super::propose::propose;
+use super::status::REACHABLE;
 use super::transfer::transfer_leadership;
 use crate::clock::ClockFault;
 
@@ -42,6 +43,9 @@ pub(crate) async fn run(core: Arc<Core>) {
             hand_over(&core, fault).await;
             continue;
         }
+        if !core.has_room(core.node_id()) {
+            leave_full_disk(&core).await;
+        }
         if let Err(reason) = look(&core).await {
             tracing::debug!(reason, "a duty of the leader was put off");
         }
@@ -63,6 +67,21 @@ async fn hand_over(core: &Core, fault: ClockFault) {
         return;
     };
     tracing::warn!(%fault, target, "this node hands over leadership");
+    if let Err(error) = transfer_leadership(core, Some(target), core.timing.election_max * 2).await {
+        tracing::warn!(%error, "leadership was not handed over");
+    }
+}
+
+/// Gives up leadership to a voter that has room on its disk: a leader that has none keeps everyone from adding.
+async fn leave_full_disk(core: &Core) {
+    let target = {
+        let metrics = core.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let mut voters = metrics.membership_config.voter_ids().filter(|&id| id != core.node_id());
+        voters.find(|&id| core.has_room(id) && core.states.is_reachable(id, REACHABLE) && !core.states.is_draining(id))
+    };
+    let Some(target) = target else { return };
+    tracing::warn!(target, "the disk of this node is nearly full: it hands over leadership");
     if let Err(error) = transfer_leadership(core, Some(target), core.timing.election_max * 2).await {
         tracing::warn!(%error, "leadership was not handed over");
     }

@@ -50,6 +50,9 @@ use crate::state_machine::Generation;
 /// Entries that a node may lack and still call itself ready.
 const READY_LAG_MAX: u64 = 10_000;
 
+/// When to try again after a refusal for want of space: the nodes say once a second what they have.
+const DISK_RETRY_AFTER: Duration = Duration::from_secs(5);
+
 /// How long replication may take to end by itself.
 const REPLICATION_END_MAX: Duration = Duration::from_secs(2);
 
@@ -103,6 +106,20 @@ impl Node {
     #[must_use]
     pub fn progress(&self) -> tokio::sync::watch::Receiver<Option<u64>> {
         self.core.shared.progress()
+    }
+
+    /// Whether a write that makes the state grow may be proposed: enough is free on the disks of the leader and of a majority.
+    /// To be asked before such a write; deletes, expiry and changes of members use what is reserved.
+    ///
+    /// # Errors
+    ///
+    /// [`ProposeError::DiskLow`].
+    pub fn admit_growth(&self) -> Result<(), ProposeError> {
+        self.core.room_on_disks().map_err(|nodes| ProposeError::DiskLow {
+            nodes,
+            reserved_bytes: self.core.limits.disk_reserved_bytes,
+            retry_after: DISK_RETRY_AFTER,
+        })
     }
 
     /// The engine in use, with its keyring and partitions. Hold it for one request, not longer: a snapshot that is

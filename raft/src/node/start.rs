@@ -244,6 +244,7 @@ async fn start_core(
         states: States::default(),
         receiver: Arc::new(Mutex::new(receiver)),
         data_dir: data_dir.to_path_buf(),
+        bytes_free: environment.bytes_free,
         timing: timing.clone(),
         limits: limits.clone(),
         draining: AtomicBool::new(false),

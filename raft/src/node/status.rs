@@ -58,6 +58,8 @@ pub struct NodeStats {
     pub log: WalStats,
     /// Bytes of entries that it has from its leader and that its log does not have yet.
     pub append_bytes_waiting: u64,
+    /// Whether writes that make the state grow are refused for want of space.
+    pub disk_low: bool,
     /// Bytes of snapshots that it has sent to peers.
     pub snapshot_bytes_sent: u64,
     /// Bytes of snapshots that it has received from peers.
@@ -70,6 +72,7 @@ pub(crate) fn stats(core: &Core) -> NodeStats {
     NodeStats {
         log: core.wal.stats(),
         append_bytes_waiting: core.append_room.bytes_taken(),
+        disk_low: core.room_on_disks().is_err(),
         snapshot_bytes_sent,
         snapshot_bytes_received,
     }
@@ -103,6 +106,14 @@ impl States {
     /// Whether a peer was heard of within `time`.
     pub(crate) fn is_reachable(&self, node_id: u64, time: Duration) -> bool {
         self.heard.lock().get(&node_id).is_some_and(|heard| heard.at.elapsed() < time)
+    }
+
+    /// What a node said last that was free on its disk.
+    pub(crate) fn disk_free_bytes(&self, node_id: u64, own_id: u64) -> Option<u64> {
+        if node_id == own_id {
+            return self.own.lock().as_ref().map(|state| state.disk_free_bytes);
+        }
+        self.heard.lock().get(&node_id).map(|heard| heard.state.disk_free_bytes)
     }
 
     /// Whether a peer said last that it is being drained.
@@ -253,7 +264,7 @@ async fn own_state(core: &Arc<Core>, disk_used_bytes: u64) -> Option<v1::NodeSta
         let generation = asked.shared.generations.current();
         let durable = generation.durable_applied().ok().flatten().map_or(0, |log_id| log_id.index);
         let memories = generation.memories().unwrap_or(0);
-        (generation.applied(), durable, memories, bytes_free(&asked.data_dir))
+        (generation.applied(), durable, memories, (asked.bytes_free)(&asked.data_dir))
     });
     let (applied, durable_applied_index, memories, disk_free_bytes) = stored.await.ok()?;
     let metrics = core.raft.metrics().borrow_watched().clone();
@@ -287,8 +298,4 @@ fn bytes_below(dir: &Path) -> u64 {
         Err(_) => 0,
     };
     entries.flatten().map(size).sum()
-}
-
-fn bytes_free(dir: &Path) -> u64 {
-    rustix::fs::statvfs(dir).map_or(0, |file_system| file_system.f_bavail * file_system.f_frsize)
 }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use cairn_engine::WriteRequest;
+use cairn_proto::v1;
 use cairn_raft::wal::{self, Disk, FileSystem, LogFile};
 use cairn_raft::{Clock, Environment, Node, ProposeError, ReadLevel, StartError, SystemClock};
 
-use crate::support::{Cluster, PATIENCE, count, eventually, in_time, memory, ready, space, try_write, write};
+use crate::support::{Cluster, PATIENCE, SPACE, count, eventually, in_time, memory, ready, space, try_write, write};
 
 /// The machine's clock, ahead by some microseconds.
 #[derive(Default)]
@@ -213,6 +215,66 @@ async fn a_follower_whose_disk_is_full_holds_a_bounded_part_of_the_log() {
     assert!(digests.iter().all(|digest| *digest == digests[0]));
     let node = Arc::clone(cluster.node(full));
     eventually("the room is given back", || node.stats().append_bytes_waiting == 0).await;
+}
+
+/// What is free on a disk of a test: what the file `free` beside the data directory says.
+fn free_by_file(dir: &Path) -> u64 {
+    std::fs::read_to_string(dir.with_extension("free")).ok().and_then(|text| text.parse().ok()).unwrap_or(1 << 40)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn adds_are_refused_while_the_leader_or_a_majority_is_short_of_space() {
+    let mut cluster = Cluster::of(3);
+    let set_free = |cluster: &Cluster, id: u64, bytes: u64| {
+        std::fs::write(cluster.data_dir(id).with_extension("free"), bytes.to_string()).unwrap();
+    };
+    let starts = cluster.ids().into_iter().map(|id| {
+        Node::start_in(cluster.config(id), Environment { bytes_free: free_by_file, ..Environment::default() })
+    });
+    let nodes = tokio::time::timeout(PATIENCE, futures::future::try_join_all(starts)).await.unwrap().unwrap();
+    nodes.into_iter().for_each(|node| cluster.adopt(node));
+    cluster.ready().await;
+    write(cluster.node(1), space()).await;
+    let all_admit = |cluster: &Cluster, admit: bool| cluster.nodes().all(|node| node.admit_growth().is_ok() == admit);
+
+    // One of three: the leader goes elsewhere, if it is that one, and writes go on.
+    let full = cluster.leader().await;
+    set_free(&cluster, full, 1000);
+    eventually("another node leads", || {
+        cluster.nodes().all(|node| node.status().leader_id.is_some_and(|id| id != full))
+    })
+    .await;
+    eventually("all admit", || all_admit(&cluster, true)).await;
+    write(cluster.node(full), memory("m1", "tea")).await;
+
+    // Two of three: every node refuses before it proposes, and says whose disks they are.
+    let second = cluster.leader().await;
+    set_free(&cluster, second, 1000);
+    eventually("all refuse", || all_admit(&cluster, false)).await;
+    let mut expected = [full, second];
+    expected.sort_unstable();
+    for node in cluster.nodes() {
+        let refused = node.admit_growth().unwrap_err();
+        assert!(matches!(&refused, ProposeError::DiskLow { nodes, .. } if *nodes == expected), "{refused}");
+        assert!(node.stats().disk_low);
+    }
+    // What is reserved serves deletes and changes of members.
+    let delete = v1::DeleteMemoriesRequest {
+        space: SPACE.to_string(),
+        target: Some(v1::delete_memories_request::Target::Ids(v1::MemoryIds { ids: vec!["m1".to_string()] })),
+        ..Default::default()
+    };
+    write(cluster.node(full), WriteRequest::DeleteMemories(delete)).await;
+    let leader = cluster.leader().await;
+    assert_eq!(count(cluster.node(leader), ReadLevel::Linearizable).await, 0);
+    let removed = cluster.follower().await;
+    cluster.node(leader).remove_member(removed, in_time()).await.unwrap();
+    cluster.stop(removed).await;
+
+    for id in cluster.ids() {
+        set_free(&cluster, id, 1 << 40);
+    }
+    eventually("all admit again", || all_admit(&cluster, true)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -161,6 +161,9 @@ pub struct LimitsSection {
     /// How long a client may leave a stream unread before it is shed.
     #[serde(with = "units::duration")]
     pub stream_stall_timeout: Duration,
+    /// Bytes that must be free on the disks of the leader and of a majority; below that only deletes are taken.
+    #[serde(with = "units::size")]
+    pub disk_reserve: u64,
     /// Threads that carry out reads; 0: twice the number of cores.
     pub read_threads: usize,
 }
@@ -313,6 +316,7 @@ impl Default for LimitsSection {
             imports_in_flight: 16,
             streams_in_flight: 1_024,
             stream_stall_timeout: Duration::from_secs(60),
+            disk_reserve: 512 << 20,
             read_threads: 0,
         }
     }

@@ -252,6 +252,9 @@ impl Service {
 
     /// Makes vectors for the texts of a write, validates it, and makes it ready for the log.
     async fn prepare(&self, call: &Call, request: WriteRequest) -> Result<Command, Problem> {
+        if !matches!(request, WriteRequest::DeleteMemories(_) | WriteRequest::DeleteSpace(_)) {
+            self.node.admit_growth()?;
+        }
         let (request, embedded) = self.embed(call, request).await?;
         let (engine, principal) = (self.node.engine(), call.principal.clone());
         let prepare = move || {

@@ -95,6 +95,8 @@ definitions! {
         "1 while the log waits for space on its disk.";
     APPEND_WAITING = "cairn_raft_append_waiting_bytes" Gauge []
         "Bytes of entries that came from the leader and are not in the log yet.";
+    DISK_LOW = "cairn_disk_low" Gauge []
+        "1 while writes that make the state grow are refused for want of space.";
     SNAPSHOT_SENT = "cairn_snapshot_sent_bytes_total" Counter []
         "Bytes of snapshots sent to other members.";
     SNAPSHOT_RECEIVED = "cairn_snapshot_received_bytes_total" Counter []

@@ -2,8 +2,9 @@
 
 use cairn_proto::v1;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
-use crate::support::{TestNode, reason, violations};
+use crate::support::{TestNode, reason, space, violations};
 
 fn add(node_id: u64, peer_address: &str, client_address: &str) -> v1::AddMemberRequest {
     v1::AddMemberRequest { node_id, peer_address: peer_address.into(), client_address: client_address.into() }
@@ -63,4 +64,16 @@ async fn a_single_node_is_drained_and_comes_back() {
     assert_eq!(node.get("/readyz").await.0, 503);
     let back = node.cluster.drain_node(v1::DrainNodeRequest { node_id: 1, drain: false }).await.unwrap();
     assert!(!back.into_inner().state.unwrap().draining);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_nearly_full_takes_only_deletes() {
+    let mut node = TestNode::start_with(|config| config.limits.disk_reserve = 1 << 60).await;
+    let request = v1::CreateSpaceRequest { space: Some(space("notes", 2, "")), ..Default::default() };
+    let refused = node.spaces.create_space(request).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "DISK_LOW"), "{refused:?}");
+    assert!(refused.get_error_details().retry_info().unwrap().retry_delay.is_some());
+    let delete = v1::DeleteSpaceRequest { name: "notes".into(), ..Default::default() };
+    let answer = node.spaces.delete_space(delete).await.unwrap_err();
+    assert_eq!(answer.code(), Code::NotFound, "a delete is carried out: {answer:?}");
 }
