@@ -290,6 +290,16 @@ fn spaces(server: &Server) {
     let info = json_lines(&server.ok(&["space", "get", "points", "-o", "json"])).remove(0);
     assert_eq!((info["statistics"]["vectors"].as_u64(), info["metric"].as_str()), (Some(3), Some("l2")));
 
+    assert_eq!(server.ok(&["space", "update", "points", "--history", "3", "--default-ttl", "30d"]), "2\n");
+    let update = ["space", "update", "points", "--add-field", "rank:integer", "--remove-field", "topic", "-o", "json"];
+    let updated = json_lines(&server.ok(&update)).remove(0);
+    assert_eq!((updated["fields"][0]["path"].as_str(), updated["history_depth"].as_u64()), (Some("rank"), Some(3)));
+    assert!(server.fails(&update, USAGE).contains("topic"));
+    assert!(server.fails(&["space", "update", "points"], USAGE).contains("nothing to change"));
+    let old = ["space", "update", "points", "--dedup", "true", "--if-version", "2"];
+    assert!(server.fails(&old, CONFLICT).contains("version 3"));
+    assert_eq!(server.ok(&["space", "update", "points", "--default-ttl", "none"]), "4\n");
+
     assert_eq!(server.ok(&["space", "alias", "live", "points"]), "\n");
     assert_eq!(server.ok(&["count", "--space", "live"]), "3\n");
     assert!(server.fails(&["space", "alias", "live", "nowhere"], NOT_FOUND).contains("nowhere"));
@@ -305,7 +315,9 @@ fn spaces(server: &Server) {
 
 fn updating(server: &Server) {
     server.ok(&["space", "create", "versions", "--history", "5", "--embedder", "hash"]);
-    let verb = |verb: &[&str]| [verb, &["--space", "versions"]].concat();
+    fn verb<'a>(verb: &[&'a str]) -> Vec<&'a str> {
+        [verb, &["--space", "versions"]].concat()
+    }
     server.ok(&verb(&["add", "Ada drinks tea", "--id", "ada", "--user", "ada", "--meta", "cup.size=3"]));
     let update = ["update", "ada", "Ada drinks coffee", "--meta", "cup.sort=mug", "--clear", "user", "--expect", "1"];
     let why = ["--actor", "cli", "--reason", "she said so"];

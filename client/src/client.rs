@@ -14,7 +14,7 @@ use crate::endpoints::{CallKind, Endpoints};
 use crate::error::{Error, Result};
 use crate::proto;
 use crate::results::{self, AliasSet, Consistency, Deleted, Position, SpaceCreated, SpacePage};
-use crate::{NewSpace, RetryPolicy, Space};
+use crate::{NewSpace, RetryPolicy, Space, UpdateSpace};
 
 /// Where a node on this machine takes client calls.
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7480";
@@ -100,6 +100,11 @@ impl Client {
     pub fn create_space(&self, space: NewSpace) -> CreateSpace {
         let request = proto::CreateSpaceRequest { space: Some(space.into()), ..Default::default() };
         CreateSpace { core: self.core.clone(), request, deadline: None }
+    }
+
+    /// Changes settings or indexed fields of a space, by name or alias.
+    pub fn update_space(&self, name: impl Into<String>) -> UpdateSpace {
+        UpdateSpace::new(self.core.clone(), name.into())
     }
 
     /// Deletes a space, by name, with all its memories.

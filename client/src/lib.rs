@@ -33,7 +33,7 @@
 //! Files: `client` (builder, spaces, cluster), `space` (memories of one space), `update`, `history`, `import` (many memories), `watch` (their
 //! changes), `call` (the retry loop), `retry` and
 //! `endpoints` (its decisions), `error`, and the data types `memory`, `value`, `timestamp`, `filter`, `query`,
-//! `new_space`, `results`, `batch`.
+//! `new_space`, `update_space`, `results`, `batch`.
 
 mod batch;
 mod call;
@@ -52,6 +52,7 @@ mod retry;
 mod space;
 mod timestamp;
 mod update;
+mod update_space;
 mod value;
 mod watch;
 
@@ -76,11 +77,12 @@ pub use new_space::NewSpace;
 pub use query::Query;
 pub use results::{
     Added, AliasSet, Consistency, Counted, Deleted, Found, Hit, Outcome, Page, Position, SearchResult, SpaceCreated,
-    SpaceInfo, SpacePage, WriteResult,
+    SpaceInfo, SpacePage, SpaceUpdated, WriteResult,
 };
 pub use retry::RetryPolicy;
 pub use space::{Add, Count, Delete, Get, Info, List, Order, Search, Space};
 pub use timestamp::{ParseTimestampError, Timestamp};
 pub use update::{Update, Updated};
+pub use update_space::UpdateSpace;
 pub use value::Value;
 pub use watch::{Change, ChangeKind, Watch, WatchEvent};

@@ -155,6 +155,15 @@ pub struct SpaceCreated {
     pub position: Position,
 }
 
+/// A space that was changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpaceUpdated {
+    /// The space after the change.
+    pub space: proto::Space,
+    /// Where in the log the change is.
+    pub position: Position,
+}
+
 /// An alias that was set or removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AliasSet {

@@ -100,6 +100,8 @@ pub enum WriteResponse {
     Unfinished,
     /// See `SpaceService.CreateSpace`.
     CreateSpace(v1::CreateSpaceResponse),
+    /// See `SpaceService.UpdateSpace`.
+    UpdateSpace(v1::UpdateSpaceResponse),
     /// See `SpaceService.DeleteSpace`.
     DeleteSpace(v1::DeleteSpaceResponse),
     /// See `SpaceService.SetAlias`.

@@ -5,23 +5,25 @@ use std::sync::Arc;
 
 use cairn_proto::storage::command::Body;
 use cairn_proto::storage::outcome::Result as OutcomeResult;
-use cairn_proto::storage::{self, AppliedRecord, Done, ExpireMemories, Outcome, SpaceCountersRecord};
+use cairn_proto::storage::{
+    self, AdvanceSpaceBuild, AppliedRecord, Done, ExpireMemories, Outcome, SpaceCountersRecord,
+};
 use cairn_proto::v1;
 use parking_lot::{Mutex, RwLock};
 
 use crate::api::{AppliedState, ApplyEntry, Checkpoint, Embedded, Principal, ReadPoint, WriteRequest, WriteResponse};
-use crate::apply::{Applier, EXPIRE_ROWS_MAX, Hints, log_id};
+use crate::apply::{Applier, BUILD_ROWS_MAX, EXPIRE_ROWS_MAX, Hints, log_id};
 use crate::crypto::TenantId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed_heads::FeedHeads;
 use crate::keyring::Keyring;
 use crate::options::Options;
-use crate::partitions::Partitions;
+use crate::partitions::{IndexChange, Partitions};
 use crate::position::{LogId, Position};
 use crate::reads::{FeedCursor, FeedPage, Reader};
 use crate::requests;
 use crate::store::decode;
-use crate::store::keys::{Key, Kind, end_of_time, prefix_of_kind};
+use crate::store::keys::{Key, Kind, SpaceRef, end_of_time, prefix_of_kind};
 use crate::store::overlay::digest_from_bytes;
 use crate::store::rocks::Store;
 use crate::store::sealing::Sealer;
@@ -41,6 +43,9 @@ pub struct Engine {
     applying: Mutex<Applying>,
     applied: RwLock<AppliedState>,
     heads: FeedHeads,
+    /// Deleted spaces whose bytes are still on the disk. Forgotten by a restart: then the store gets them back in its own
+    /// time.
+    dropped: Mutex<Vec<SpaceRef>>,
 }
 
 /// The applied record as it was written last, and where queues begin.
@@ -57,6 +62,7 @@ impl Engine {
         let store = Store::open(options, Sealer::new(keyring, options.group))?;
         let state = store.applied()?;
         Ok(Self {
+            dropped: Mutex::default(),
             heads: FeedHeads::new(state.applied.as_ref().map_or(0, |applied| applied.index)),
             applied: RwLock::new(applied_state(&state)?),
             applying: Mutex::new(Applying { state, hints: Hints::default() }),
@@ -117,6 +123,38 @@ impl Engine {
         Ok((due(Kind::Expiry)? || due(Kind::RequestExpiry)?).then(|| requests::system_command(expire)))
     }
 
+    /// The command that does a step of what changes of spaces have left to do; `None` where nothing is left. For the
+    /// leader, from time to time, and again while its outcome says `unfinished`.
+    pub fn prepare_build(&self) -> Result<Option<storage::Command>> {
+        let prefix = prefix_of_kind(self.options.group, Kind::Build);
+        let rows = self.store.cursor(&prefix, &prefix.prefix_end());
+        let Some((key, _)) = rows.item()? else { return Ok(None) };
+        let (_, Key::Build(space)) = Key::decode(key)? else { return Ok(None) };
+        let advance = AdvanceSpaceBuild { space_id: space.space, rows_max: BUILD_ROWS_MAX };
+        let command = requests::system_command(Body::AdvanceSpaceBuild(advance));
+        Ok(Some(storage::Command { tenant_id: space.tenant, ..command }))
+    }
+
+    /// Whether there is something to do for [`advance_upkeep`](Self::advance_upkeep).
+    #[must_use]
+    pub fn has_upkeep(&self) -> bool {
+        self.partitions.has_refills() || !self.dropped.lock().is_empty()
+    }
+
+    /// Does some of what nobody waits for: indexes of fields that have changed are filled, with up to `rows_max` memories,
+    /// and the disk gets back what a deleted space took. For every replica, from time to time, and again at once while it
+    /// returns that there is more to do. Blocks for as long as that takes.
+    pub fn advance_upkeep(&self, rows_max: usize) -> Result<bool> {
+        if self.partitions.advance_refill(&self.store, rows_max)? {
+            return Ok(true);
+        }
+        let dropped = self.dropped.lock().pop();
+        if let Some(space) = dropped {
+            self.store.reclaim(space)?;
+        }
+        Ok(!self.dropped.lock().is_empty())
+    }
+
     /// Applies committed entries, in order: one atomic write for all of them. Entries at or below the applied index are
     /// skipped, with an empty `Done` as their outcome. A failed command is an outcome; an `Err` means that the node must
     /// stop ([`Error::is_deterministic`] is false).
@@ -141,7 +179,10 @@ impl Engine {
         let applied = applier.into_applied().map_err(must_stop)?;
         let state = applied_state(&applied.state)?;
         let index = state.log_id.map_or(0, |id| id.index);
+        let is_drop = |(space, change): &(SpaceRef, IndexChange)| matches!(change, IndexChange::Drop).then_some(*space);
+        let dropped: Vec<_> = applied.changes.iter().filter_map(is_drop).collect();
         self.partitions.publish(index, applied.changes, || self.store.write(applied.batch)).map_err(must_stop)?;
+        self.dropped.lock().extend(dropped);
         *applying = Applying { state: applied.state, hints: applied.hints };
         self.heads.raise(applied.fed);
         *self.applied.write() = state;

@@ -80,12 +80,6 @@ impl Problem {
         EngineError::invalid(field, description).into()
     }
 
-    /// An RPC, or a part of one, that a later version serves.
-    pub(crate) fn unimplemented(what: &str) -> Self {
-        let message = format!("{what} is part of the API and not served by this version yet");
-        Self::new(Code::Unimplemented, "NOT_SERVED_YET", message).with("feature", what)
-    }
-
     /// Text for a space whose embedder is none or unknown.
     pub(crate) fn no_embedder(space: &str, embedder: &str, known: &str) -> Self {
         let problem = if embedder.is_empty() {
@@ -491,7 +485,6 @@ mod tests {
                 "EMBEDDER_DIMENSION",
                 "",
             ),
-            (Problem::unimplemented("AddMember"), Code::Unimplemented, "NOT_SERVED_YET", ""),
             (Problem::slow_reader(SECOND), Code::ResourceExhausted, "SLOW_READER", "retry"),
             (
                 EmbedError::OtherDimension { embedder: "hash", made: 3 }.into(),

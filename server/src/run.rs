@@ -283,6 +283,7 @@ impl Ticker {
         self.monitor.metrics().upkeep();
         if let Some(service) = self.service.get() {
             service.observe();
+            service.look_after_engine();
         }
         let health = match self.monitor.ready() {
             Answer::Yes => ServingStatus::Serving,

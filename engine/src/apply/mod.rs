@@ -14,7 +14,7 @@
 //! | `add`, `update`, `delete`, `expire` | commands on memories |
 //! | `memories` | one memory written or removed, with all rows that hang on it |
 //! | `history` | earlier versions of a memory |
-//! | `spaces`, `alias` | commands on tenants, spaces and their names |
+//! | `spaces`, `update_space`, `alias` | commands on tenants, spaces and their names |
 //! | `feed` | what changed, for watches |
 //!
 //! Errors: a deterministic one ([`Error::is_deterministic`]) becomes the command's outcome. Any other one is returned,
@@ -32,10 +32,12 @@ mod spaces;
 #[cfg(test)]
 mod testscripts;
 mod update;
+mod update_space;
 
 pub(crate) use expire::EXPIRE_ROWS_MAX;
 pub(crate) use history::change_of;
 pub(crate) use memories::{is_expired, vector_from_row, wire_record};
+pub(crate) use update_space::BUILD_ROWS_MAX;
 
 use std::collections::BTreeMap;
 
@@ -216,6 +218,7 @@ impl<'a> Applier<'a> {
                 Ok(done())
             }
             Body::ExpireMemories(expire) => self.expire_memories(expire),
+            Body::AdvanceSpaceBuild(advance) => self.advance_space_build(tenant, advance),
             Body::Noop(_) => Ok(done()),
         }
     }
@@ -232,6 +235,7 @@ impl<'a> Applier<'a> {
             Operation::DeleteMemories(delete) => applier.delete_memories(tenant, &delete, progress),
             Operation::CreateSpace(create) => applier.create_space(tenant, create),
             Operation::DeleteSpace(delete) => applier.delete_space(tenant, &delete),
+            Operation::UpdateSpace(update) => applier.update_space(tenant, update),
             Operation::SetAlias(set) => applier.set_alias(tenant, &set),
         })
     }

@@ -88,6 +88,9 @@ impl Applier<'_> {
         self.remove_names(tenant, &definition)?;
         self.overlay.delete(space_key, Some(&plain));
         let counters = self.overlay.drop_space(reference)?;
+        let build_key = Key::Build(reference);
+        let build = self.overlay.get(&build_key)?;
+        self.overlay.delete(build_key, build.as_deref());
         self.change_tenant(tenant, |tenant, _| {
             tenant.spaces = tenant.spaces.saturating_sub(1);
             Ok(())

@@ -5,6 +5,8 @@
 //! tenant NUMBER NAME
 //! space NAME [dim=N] [dedup=true] [ttl=SECONDS] [rank=integer] [history=DEPTH] [embedder=NAME]
 //! drop NAME
+//! set SPACE [dedup=BOOL] [ttl=SECONDS] [field=PATH] [version=N] [request=R]     ttl=0: none
+//! build [rows=N]                   a step of what changes of spaces have left to do
 //! alias NAME [SPACE]               without a space: the alias is removed
 //! add SPACE ID... [content=T] [user=U] [namespace=N] [kind=K] [rank=N] [vector=X,Y] [ttl=SECONDS] [created=SECONDS]
 //!                 [meta=PATH:TEXT] [mode=insert] [request=R] [actor=A] [reason=R] [embedded=NAME]
@@ -27,6 +29,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use cairn_proto::storage::command::Body;
 use cairn_proto::storage::outcome::Result as OutcomeResult;
 use cairn_proto::storage::{
     AppliedRecord, DedupRecord, FeedRecord, MemoryRecord, NamespaceRecord, Outcome, RevisionRecord,
@@ -158,7 +161,7 @@ impl Script {
         let view = self.engine.store().view();
         let group = view.sealer().group();
         let start = prefix_of_kind(group, crate::store::keys::Kind::Meta);
-        let end = prefix_of_kind(group, crate::store::keys::Kind::Feed).prefix_end();
+        let end = prefix_of_kind(group, crate::store::keys::Kind::Build).prefix_end();
         let mut cursor = view.cursor(&start, &end, false);
         let mut rows = Rows::new();
         let mut digest = 0u128;
@@ -182,7 +185,9 @@ impl Script {
             Key::Meta(item) => format!("{item:?}"),
             Key::Tenant { tenant } => format!("{tenant}"),
             Key::TenantName { name } => self.name(name).to_string(),
-            Key::Space(space) | Key::SpaceCounters(space) => format!("{}/{}", space.tenant, space.space),
+            Key::Space(space) | Key::SpaceCounters(space) | Key::Build(space) => {
+                format!("{}/{}", space.tenant, space.space)
+            }
             Key::SpaceName { tenant, name } => format!("{tenant}/{}", self.name(name)),
             Key::Memory { space, memory } => format!("{}/{}/{}", space.tenant, space.space, self.name(memory)),
             Key::Vector { space, embedding, memory } => {
@@ -263,10 +268,19 @@ impl Script {
                 format!("{}, until {}{cursor}", outcome.trim_end(), seconds(record.expires_at_micros))
             }
             Key::RequestExpiry { .. } => String::new(),
+            Key::Build(_) => {
+                let record = cairn_proto::storage::SpaceBuildRecord::decode(plain)?;
+                format!("{} of {}", record.done, record.total)
+            }
             Key::Feed { .. } => {
                 let record = FeedRecord::decode(plain)?;
                 let change = |c: &cairn_proto::storage::FeedChange| format!("{:?} {} v{}", c.r#type(), c.id, c.version);
-                record.changes.iter().map(change).collect::<Vec<_>>().join(", ")
+                let mut shown = record.changes.iter().map(change).collect::<Vec<_>>();
+                // A delete by selection finds memories in the order of their keys, which are others in each run.
+                if shown.iter().all(|change| change.starts_with("Deleted")) {
+                    shown.sort();
+                }
+                shown.join(", ")
             }
         }))
     }
@@ -313,6 +327,13 @@ fn show_outcome(outcome: &Outcome) -> String {
         Some(OutcomeResult::CreateSpace(created)) => {
             let space = created.space.unwrap_or_default();
             format!("space {} {:?}", space.id, space.name)
+        }
+        Some(OutcomeResult::UpdateSpace(updated)) => {
+            let space = updated.space.unwrap_or_default();
+            format!("space {} {:?} version {}", space.id, space.name, space.version)
+        }
+        Some(OutcomeResult::AdvanceSpaceBuild(build)) => {
+            format!("looked at {}{}", build.done, if build.unfinished { ", unfinished" } else { "" })
         }
         Some(OutcomeResult::SetAlias(set)) => format!("meant {:?} before", set.previous_space),
         Some(OutcomeResult::ExpireMemories(expired)) => {
@@ -458,6 +479,39 @@ impl Script {
         self.write(WriteRequest::DeleteMemories(v1::DeleteMemoriesRequest { space, target: Some(target), request_id }))
     }
 
+    fn build(&mut self, rows: Option<i64>) -> Result<String, Failure> {
+        let Some(mut command) = self.engine.prepare_build()? else { return Ok("nothing is left to do\n".to_string()) };
+        command.stamp_micros = self.now;
+        if let (Some(Body::AdvanceSpaceBuild(advance)), Some(rows)) = (&mut command.body, rows) {
+            advance.rows_max = rows as u32;
+        }
+        self.apply(EntryBody::Command(command))
+    }
+
+    fn set(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String, Failure> {
+        let name = args.next_pos().ok_or("a space is missing")?.to_string();
+        let mut space = v1::Space { name, ..Default::default() };
+        let mut paths = Vec::new();
+        if let Some(dedup) = args.take_key("dedup") {
+            space.dedup_by_content = dedup == "true";
+            paths.push("dedup_by_content".to_string());
+        }
+        if let Some(seconds) = number(args, "ttl")? {
+            space.default_ttl = (seconds > 0).then(|| duration(seconds));
+            paths.push("default_ttl".to_string());
+        }
+        if let Some(path) = owned(args, "field") {
+            space.fields.push(v1::IndexedField { path, r#type: v1::FieldType::Integer as i32 });
+            paths.push("fields".to_string());
+        }
+        let expected_version = number(args, "version")?.unwrap_or_default() as u64;
+        let update_mask = Some(prost_types::FieldMask { paths });
+        let request_id = owned(args, "request").unwrap_or_default();
+        self.learn_request(5, &request_id)?;
+        let request = v1::UpdateSpaceRequest { space: Some(space), update_mask, expected_version, request_id };
+        self.write(WriteRequest::UpdateSpace(request))
+    }
+
     fn tenant(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<String, Failure> {
         let tenant: u64 = args.next_pos().ok_or("a number is missing")?.parse()?;
         let name = args.next_pos().ok_or("a name is missing")?.to_string();
@@ -487,6 +541,11 @@ impl goldenscript::Runner for Script {
             "drop" => {
                 let name = args.next_pos().ok_or("a name is missing")?.to_string();
                 self.write(WriteRequest::DeleteSpace(v1::DeleteSpaceRequest { name, ..Default::default() }))?
+            }
+            "set" => self.set(&mut args)?,
+            "build" => {
+                let rows = number(&mut args, "rows")?;
+                self.build(rows)?
             }
             "alias" => {
                 let alias = args.next_pos().ok_or("an alias is missing")?.to_string();
@@ -536,6 +595,11 @@ fn tenants_and_spaces() {
 #[test]
 fn aliases() {
     run("aliases");
+}
+
+#[test]
+fn space_updates() {
+    run("space_updates");
 }
 
 #[test]

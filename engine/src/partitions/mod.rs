@@ -23,8 +23,11 @@
 //! index and view. Only between that moment and the change of the indexes must it wait. Each hit is therefore fetched in
 //! the version that it matched.
 //!
+//! Where a space's indexed fields change, `refill.rs` makes the index of its attributes anew beside the one in use.
+//!
 //! Large partitions have a graph, which `upkeep.rs` looks after in the background. Nothing waits for that.
 
+mod refill;
 mod upkeep;
 
 use std::collections::{BTreeMap, HashMap};
@@ -32,7 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use cairn_index::{IndexError, MemoryBudget, MemoryKey, Partition, PartitionOptions};
+use cairn_index::{IndexError, MemoryBudget, MemoryKey, Partition, PartitionOptions, Schema};
 use cairn_proto::storage::MemoryRecord;
 use parking_lot::{Mutex, RwLock};
 
@@ -45,6 +48,7 @@ use crate::store::decode;
 use crate::store::keys::{Key, Kind, LookupId, SpaceRef, prefix_of_space};
 use crate::store::rocks::{Store, View};
 
+use refill::Refills;
 use upkeep::{Upkeep, tier};
 
 /// When a caller whose search needs more memory than there is should try again.
@@ -56,6 +60,8 @@ pub(crate) enum IndexChange {
     Upsert { memory: LookupId, record: Box<MemoryRecord>, vector: Option<Vec<f32>> },
     /// A memory was removed.
     Remove { memory: LookupId },
+    /// Other fields are indexed from now on.
+    Schema(Schema),
     /// The space was deleted.
     Drop,
 }
@@ -91,6 +97,7 @@ pub(crate) struct Partitions {
     /// From how many vectors on a space gets a graph; 0: as the index does by default.
     graph_from: u64,
     upkeep: Upkeep,
+    refills: Refills,
     /// Held by the writer from its mark to the change of the indexes.
     publishing: Mutex<()>,
 }
@@ -99,6 +106,8 @@ pub(crate) struct Partitions {
 pub(crate) struct PartitionStatus {
     pub(crate) bytes: u64,
     pub(crate) tier: &'static str,
+    /// Fields whose index is being made, with how many memories it has, and of how many.
+    pub(crate) building: Vec<(String, u64, u64)>,
 }
 
 impl Partitions {
@@ -112,6 +121,7 @@ impl Partitions {
             round: AtomicU64::new(0),
             graph_from: options.index_graph_from,
             upkeep: Upkeep::default(),
+            refills: Refills::default(),
             publishing: Mutex::new(()),
         }
     }
@@ -197,6 +207,7 @@ impl Partitions {
                 dropped.push(space);
             } else {
                 state.take(space, changes);
+                self.refills.consider(space, state);
                 self.upkeep.consider(slot, state);
             }
         }
@@ -239,8 +250,12 @@ impl Partitions {
     pub(crate) fn status(&self, space: SpaceRef) -> PartitionStatus {
         let slot = self.slots.lock().get(&space).map(Arc::clone);
         match slot.as_ref().map(|slot| slot.state.read()).as_deref() {
-            Some(State::Ready(partition)) => PartitionStatus { bytes: partition.bytes(), tier: tier(partition) },
-            _ => PartitionStatus { bytes: 0, tier: "unloaded" },
+            Some(State::Ready(partition)) => {
+                let (done, total) = partition.reindex_progress().unwrap_or_default();
+                let building = partition.reindexed_paths().into_iter().map(|path| (path, done, total));
+                PartitionStatus { bytes: partition.bytes(), tier: tier(partition), building: building.collect() }
+            }
+            _ => PartitionStatus { bytes: 0, tier: "unloaded", building: Vec::new() },
         }
     }
 
@@ -254,9 +269,10 @@ impl Partitions {
             *state = State::Loading(Vec::new());
             store.view()
         };
-        let mut built = self.build(&view, space);
+        // As it is in that view: a change of its fields before it was not told to a partition that is not there.
+        let mut built = self.build_in(&view, space.reference);
         while built.as_ref().is_err_and(is_exhausted) && self.make_room() {
-            built = self.build(&view, space);
+            built = self.build_in(&view, space.reference);
         }
         let mut state = slot.state.write();
         let State::Loading(behind) = std::mem::replace(&mut *state, State::Unloaded) else {
@@ -267,6 +283,7 @@ impl Partitions {
             Ok(partition) => {
                 *state = State::Ready(Box::new(partition));
                 state.take(space.reference, behind);
+                self.refills.consider(space.reference, &state);
                 self.upkeep.consider(slot, &state);
                 Ok(())
             }
@@ -277,6 +294,12 @@ impl Partitions {
                 Err(error)
             }
         }
+    }
+
+    fn build_in(&self, view: &View<'_>, space: SpaceRef) -> Result<Partition> {
+        let found = crate::spaces::find(view, space)?;
+        let found = found.ok_or_else(|| Error::not_found("space", &format!("number {}", space.space)))?;
+        self.build(view, &found)
     }
 
     /// Makes a partition from the records of a view: records and vectors are in the same order, so one pass over both
@@ -366,6 +389,10 @@ impl State {
                 IndexChange::Upsert { memory, record, vector } => upsert(partition, memory, &record, vector.as_deref()),
                 IndexChange::Remove { memory } => {
                     partition.remove(&MemoryKey(memory));
+                    Ok(())
+                }
+                IndexChange::Schema(schema) => {
+                    partition.change_schema(schema);
                     Ok(())
                 }
                 IndexChange::Drop => Ok(()),

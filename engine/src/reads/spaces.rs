@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cairn_index::filter::is_within;
-use cairn_proto::storage::{NamespaceRecord, SpaceCountersRecord, SpaceRecord};
+use cairn_proto::storage::{NamespaceRecord, SpaceBuildRecord, SpaceCountersRecord, SpaceRecord};
 use cairn_proto::v1;
 
 use crate::error::Result;
@@ -24,8 +24,15 @@ impl Reader<'_> {
         let space = resolve(&view, view.sealer(), self.tenant, &request.name)?;
         let counters: SpaceCountersRecord = view.get_message(&Key::SpaceCounters(space.reference))?.unwrap_or_default();
         let index = self.partitions.status(space.reference);
+        let building = index.building.into_iter();
+        let mut wire = space.to_wire();
+        wire.building = building.map(|(path, done, total)| v1::FieldProgress { path, done, total }).collect();
+        if let Some(build) = view.get_message::<SpaceBuildRecord>(&Key::Build(space.reference))? {
+            let path = "dedup_by_content".to_string();
+            wire.building.push(v1::FieldProgress { path, done: build.done, total: build.total.max(build.done) });
+        }
         Ok(v1::GetSpaceResponse {
-            space: Some(space.to_wire()),
+            space: Some(wire),
             statistics: Some(v1::SpaceStatistics {
                 memories: counters.memories,
                 vectors: counters.vectors,

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `limits` | every limit as a constant |
 //! | `path` | names of fields in violations |
-//! | `memory`, `space` | checks of what a request carries |
+//! | `memory`, `space`, `update_space` | checks of what a request carries |
 //! | `update`, `mask` | updates of a memory, and which of its fields they change |
 //! | `respond` | outcomes as answers |
 
@@ -20,6 +20,7 @@ pub(crate) mod path;
 mod respond;
 pub(crate) mod space;
 mod update;
+pub(crate) mod update_space;
 
 pub(crate) use respond::respond;
 pub(crate) use update::text_to_embed;
@@ -55,6 +56,7 @@ pub(crate) enum Method {
     UpdateMemory = 2,
     DeleteMemories = 3,
     CreateSpace = 4,
+    UpdateSpace = 5,
     DeleteSpace = 6,
     SetAlias = 7,
 }
@@ -100,7 +102,9 @@ pub(crate) fn prepare(
             let operation = Operation::DeleteSpace(DeleteSpace { name: request.name });
             (Method::DeleteSpace, request_id, fingerprint, operation)
         }
-        WriteRequest::UpdateSpace(_) => return Err(Error::unimplemented("UpdateSpace")),
+        WriteRequest::UpdateSpace(request) => {
+            identified(Method::UpdateSpace, request, |request| &mut request.request_id, update_space::update_space)?
+        }
         WriteRequest::SetAlias(request) => {
             identified(Method::SetAlias, request, |request| &mut request.request_id, set_alias)?
         }

@@ -14,7 +14,9 @@ pub(crate) fn respond(outcome: &Outcome, position: Position) -> Result<WriteResp
     let result = outcome.result.as_ref().ok_or_else(|| Error::internal("an outcome without a result"))?;
     Ok(match result {
         OutcomeResult::Failure(failure) => return Err(Error::from_failure(failure)),
-        OutcomeResult::Done(_) | OutcomeResult::ExpireMemories(_) => WriteResponse::Done,
+        OutcomeResult::Done(_) | OutcomeResult::ExpireMemories(_) | OutcomeResult::AdvanceSpaceBuild(_) => {
+            WriteResponse::Done
+        }
         OutcomeResult::AddMemories(added) => {
             WriteResponse::AddMemories(v1::AddMemoriesResponse { results: added.results.clone(), position })
         }
@@ -30,6 +32,9 @@ pub(crate) fn respond(outcome: &Outcome, position: Position) -> Result<WriteResp
         }
         OutcomeResult::DeleteSpace(deleted) => {
             WriteResponse::DeleteSpace(v1::DeleteSpaceResponse { deleted_count: deleted.deleted_count, position })
+        }
+        OutcomeResult::UpdateSpace(updated) => {
+            WriteResponse::UpdateSpace(v1::UpdateSpaceResponse { space: updated.space.clone(), position })
         }
         OutcomeResult::SetAlias(set) => {
             WriteResponse::SetAlias(v1::SetAliasResponse { previous_space: set.previous_space.clone(), position })

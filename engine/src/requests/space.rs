@@ -15,15 +15,7 @@ pub(crate) fn checked_space(space: &v1::Space) -> Result<v1::Space> {
     check_name(&space.name, &path.field("name"), &mut violations);
     let embeddings = checked_embeddings(space, &path, &mut violations)?;
     check_fields(space, &path.field("fields"), &mut violations);
-    if space.default_ttl.as_ref().is_some_and(|ttl| micros_of_positive_duration(ttl).is_none()) {
-        violations.add(&path.field("default_ttl"), "must be at least 1 microsecond and at most 10,000 years");
-    }
-    if space.history_depth > HISTORY_DEPTH_MAX {
-        violations.add(
-            &path.field("history_depth"),
-            format!("is {}; at most {HISTORY_DEPTH_MAX} is allowed", space.history_depth),
-        );
-    }
+    check_settings(space, &path, &mut violations);
     violations.into_result()?;
     Ok(v1::Space {
         name: space.name.clone(),
@@ -34,6 +26,19 @@ pub(crate) fn checked_space(space: &v1::Space) -> Result<v1::Space> {
         history_depth: space.history_depth,
         ..v1::Space::default()
     })
+}
+
+/// Notes settings that are out of their range.
+pub(super) fn check_settings(space: &v1::Space, path: &FieldPath<'_>, violations: &mut Violations) {
+    if space.default_ttl.as_ref().is_some_and(|ttl| micros_of_positive_duration(ttl).is_none()) {
+        violations.add(&path.field("default_ttl"), "must be at least 1 microsecond and at most 10,000 years");
+    }
+    if space.history_depth > HISTORY_DEPTH_MAX {
+        violations.add(
+            &path.field("history_depth"),
+            format!("is {}; at most {HISTORY_DEPTH_MAX} is allowed", space.history_depth),
+        );
+    }
 }
 
 /// Notes a name that is not 1 to 63 of `a-z 0-9 _ -` starting with a letter.
@@ -99,7 +104,7 @@ fn check_dense(dense: &mut v1::DenseEmbedding, path: &FieldPath<'_>, violations:
     Ok(())
 }
 
-fn check_fields(space: &v1::Space, path: &FieldPath<'_>, violations: &mut Violations) {
+pub(super) fn check_fields(space: &v1::Space, path: &FieldPath<'_>, violations: &mut Violations) {
     if space.fields.len() > INDEXED_FIELDS_MAX {
         violations.add(path, format!("has {} fields; at most {INDEXED_FIELDS_MAX} are allowed", space.fields.len()));
         return;

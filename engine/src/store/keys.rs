@@ -23,6 +23,7 @@
 //!   15  request         [tenant u64][request id 16]                                 sealed: DedupRecord
 //!   16  request_expiry  [time i64][tenant u64][request id 16]                       plain: empty
 //!   17  feed            [log index u64][tenant u64][space u64][changes u32]         sealed: FeedRecord
+//!   18  build           [tenant u64][space u64]                                     plain: SpaceBuildRecord
 //! ```
 //!
 //! The number of a kind is never used for anything else, also when the kind is gone.
@@ -92,6 +93,8 @@ pub(crate) enum Kind {
     RequestExpiry = 16,
     /// Changes in the order of the log.
     Feed = 17,
+    /// What changes of spaces have left to do.
+    Build = 18,
 }
 
 /// How the value of a row is kept.
@@ -105,7 +108,7 @@ pub(crate) enum Protection {
     Tenant,
 }
 
-const KINDS: [Kind; 17] = [
+const KINDS: [Kind; 18] = [
     Kind::Meta,
     Kind::Tenant,
     Kind::TenantName,
@@ -123,6 +126,7 @@ const KINDS: [Kind; 17] = [
     Kind::Request,
     Kind::RequestExpiry,
     Kind::Feed,
+    Kind::Build,
 ];
 
 impl Kind {
@@ -150,6 +154,7 @@ impl Kind {
             Self::Request => "request",
             Self::RequestExpiry => "request_expiry",
             Self::Feed => "feed",
+            Self::Build => "build",
         }
     }
 
@@ -162,7 +167,8 @@ impl Kind {
             | Self::ByUpdated
             | Self::Expiry
             | Self::Content
-            | Self::RequestExpiry => Protection::Plain,
+            | Self::RequestExpiry
+            | Self::Build => Protection::Plain,
             Self::Tenant => Protection::System,
             Self::Space
             | Self::SpaceName
@@ -179,7 +185,10 @@ impl Kind {
     /// Whether rows of this kind count in the digest. The others follow from these, or, like vectors, are hashed
     /// within them; the feed is a bounded tail of the log.
     pub(crate) fn in_digest(self) -> bool {
-        matches!(self, Self::Tenant | Self::Space | Self::SpaceName | Self::Memory | Self::History | Self::Request)
+        matches!(
+            self,
+            Self::Tenant | Self::Space | Self::SpaceName | Self::Memory | Self::History | Self::Request | Self::Build
+        )
     }
 
     /// The kinds whose keys begin with tenant and space, and which go at once when the space goes.
@@ -232,6 +241,7 @@ pub(crate) enum Key {
     Request { tenant: u64, request: LookupId },
     RequestExpiry { time_micros: i64, tenant: u64, request: LookupId },
     Feed { index: u64, space: SpaceRef, changes: u32 },
+    Build(SpaceRef),
 }
 
 /// The bytes of a key or of a prefix of keys.
@@ -359,6 +369,7 @@ impl Key {
             Self::Request { .. } => Kind::Request,
             Self::RequestExpiry { .. } => Kind::RequestExpiry,
             Self::Feed { .. } => Kind::Feed,
+            Self::Build(_) => Kind::Build,
         }
     }
 
@@ -371,6 +382,7 @@ impl Key {
             }
             Self::Space(space)
             | Self::SpaceCounters(space)
+            | Self::Build(space)
             | Self::Memory { space, .. }
             | Self::Vector { space, .. }
             | Self::ByCreated { space, .. }
@@ -390,7 +402,7 @@ impl Key {
             Self::Meta(item) => head.with(&[*item as u8]),
             Self::Tenant { tenant } => head.with(&tenant.to_be_bytes()),
             Self::TenantName { name } => head.with(name),
-            Self::Space(space) | Self::SpaceCounters(space) => head.with_space(*space),
+            Self::Space(space) | Self::SpaceCounters(space) | Self::Build(space) => head.with_space(*space),
             Self::SpaceName { tenant, name: id } | Self::Request { tenant, request: id } => {
                 head.with(&tenant.to_be_bytes()).with(id)
             }
@@ -434,6 +446,7 @@ impl Key {
             Kind::TenantName => Self::TenantName { name: fields.take()? },
             Kind::Space => Self::Space(fields.space()?),
             Kind::SpaceName => Self::SpaceName { tenant: fields.number()?, name: fields.take()? },
+            Kind::Build => Self::Build(fields.space()?),
             Kind::SpaceCounters => Self::SpaceCounters(fields.space()?),
             Kind::Memory => Self::Memory { space: fields.space()?, memory: fields.take()? },
             Kind::Vector => Self::Vector {
@@ -550,6 +563,7 @@ mod tests {
                 space,
                 changes
             }),
+            any_space().prop_map(Key::Build),
         ]
     }
 

@@ -12,14 +12,14 @@ use cairn_proto::storage::{AppliedRecord, StoreHeader};
 use prost::Message;
 use rocksdb::checkpoint::Checkpoint as RocksCheckpoint;
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompressionType, FlushOptions, LogLevel, ReadOptions,
-    ReadTier, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DB, DBCompressionType,
+    FlushOptions, LogLevel, ReadOptions, ReadTier, WriteBatch, WriteOptions,
 };
 
 use crate::crypto::ClusterId;
 use crate::error::{Error, Result};
 use crate::options::Options;
-use crate::store::keys::{Key, KeyBytes, MetaItem};
+use crate::store::keys::{Key, KeyBytes, Kind, MetaItem, SpaceRef, prefix_of_space};
 use crate::store::sealing::Sealer;
 use crate::store::{Rows, decode};
 
@@ -134,6 +134,21 @@ impl Store {
         let mut options = FlushOptions::default();
         options.set_wait(true);
         Ok(self.db.flush_opt(&options)?)
+    }
+
+    /// Gives the disk back what the rows of a deleted space took: files that hold nothing else go, the others are written
+    /// anew. Reads and writes go on meanwhile.
+    pub(crate) fn reclaim(&self, space: SpaceRef) -> Result<()> {
+        let mut options = CompactOptions::default();
+        options.set_exclusive_manual_compaction(false);
+        // Else what lies at the bottom already would stay, deleted or not.
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        self.flush()?;
+        for kind in Kind::OF_A_SPACE {
+            let start = prefix_of_space(self.sealer.group(), kind, space);
+            self.db.compact_range_opt(Some(start), Some(start.prefix_end()), &options);
+        }
+        Ok(())
     }
 
     /// The applied record as of the last write.

@@ -1,5 +1,6 @@
-//! What only the leader does, on its own account: the default tenant, the cluster version, expiry, the second half of a
-//! change of voters whose leader fell; and to give up leadership when its clock is wrong or its disk nearly full.
+//! What only the leader does, on its own account: the default tenant, the cluster version, expiry, what changes of spaces
+//! leave to do, the second half of a change of voters whose leader fell; and to give up leadership when its clock is wrong
+//! or its disk nearly full.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -104,7 +105,8 @@ async fn look(core: &Arc<Core>) -> Result<(), String> {
     }
     finish_joint(core).await?;
     raise_cluster_version(core).await?;
-    expire(core).await
+    expire(core).await?;
+    build(core).await
 }
 
 /// Raises the cluster version to what all members support; it never falls.
@@ -137,6 +139,20 @@ async fn expire(core: &Arc<Core>) -> Result<(), String> {
         let done = carry_out(core, command).await?;
         let unfinished = matches!(done.result, Some(outcome::Result::ExpireMemories(expired)) if expired.unfinished);
         if !unfinished || core.stop.is_cancelled() {
+            return Ok(());
+        }
+    }
+}
+
+/// Does what changes of spaces have left to do, step by step.
+async fn build(core: &Arc<Core>) -> Result<(), String> {
+    loop {
+        let preparing = Arc::clone(core);
+        let prepared = tokio::task::spawn_blocking(move || preparing.shared.generations.current().prepare_build());
+        let prepared = prepared.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let Some(command) = prepared else { return Ok(()) };
+        carry_out(core, command).await?;
+        if core.stop.is_cancelled() || core.leader_id() != Some(core.node_id()) {
             return Ok(());
         }
     }

@@ -77,7 +77,7 @@ pub enum Command {
     Export(ExportArgs),
     /// Follow the changes of a space.
     Watch(WatchArgs),
-    /// Make, show, list, alias and delete spaces.
+    /// Make, show, list, change, alias and delete spaces.
     #[command(subcommand)]
     Space(SpaceCommand),
     /// Show the cluster and its members.
@@ -445,6 +445,8 @@ pub enum SpaceCommand {
     },
     /// List all spaces.
     Ls,
+    /// Change settings or indexed fields of a space.
+    Update(Box<SpaceUpdateArgs>),
     /// Let an alias mean a space, or remove the alias.
     Alias(SpaceAliasArgs),
     /// Delete a space with all its memories.
@@ -486,6 +488,49 @@ pub struct SpaceCreateArgs {
     /// How many earlier versions of a memory are kept.
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     pub history: u32,
+}
+
+/// Arguments of `cairn space update`.
+#[derive(Debug, Args)]
+pub struct SpaceUpdateArgs {
+    /// Its name or an alias.
+    pub name: String,
+    /// Index a metadata field, as PATH:TYPE with keyword, integer, float, bool or datetime; built in the background.
+    #[arg(long = "add-field", value_name = "PATH:TYPE")]
+    pub add_fields: Vec<String>,
+    /// Index a metadata field no longer.
+    #[arg(long = "remove-field", value_name = "PATH")]
+    pub remove_fields: Vec<String>,
+    /// How long memories live that do not say, from now on; `none`: for ever.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_or_none)]
+    pub default_ttl: Option<OptionalDuration>,
+    /// Whether a write whose content is already there in the same scope changes nothing.
+    #[arg(long, value_name = "BOOL")]
+    pub dedup: Option<bool>,
+    /// How many earlier versions of a memory are kept.
+    #[arg(long, value_name = "COUNT")]
+    pub history: Option<u32>,
+    /// What turns text into vectors from now on; `none`: callers bring vectors. Vectors that are there stay as they are.
+    #[arg(long, value_name = "NAME")]
+    pub embedder: Option<String>,
+    /// A label for the model that makes the vectors.
+    #[arg(long, value_name = "LABEL")]
+    pub model: Option<String>,
+    /// Fail if the space has another version.
+    #[arg(long, value_name = "NUMBER")]
+    pub if_version: Option<u64>,
+}
+
+/// A distance in time, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OptionalDuration(pub Option<Duration>);
+
+fn parse_duration_or_none(text: &str) -> Result<OptionalDuration, String> {
+    if text == "none" {
+        Ok(OptionalDuration(None))
+    } else {
+        parse_duration(text).map(|time| OptionalDuration(Some(time)))
+    }
 }
 
 /// Arguments of `cairn space alias`.

@@ -298,6 +298,7 @@ pub(crate) fn space_details(info: &SpaceInfo, form: Form) -> String {
         .add("embedder", Cell::text(embedding.embedder))
         .add("model", Cell::text(embedding.model))
         .add("fields", Cell::text(fields_to_text(space)))
+        .add("building", Cell::text(building_to_text(space)))
         .add("default ttl", ttl)
         .add("dedup", Cell::text(if space.dedup_by_content { "by content" } else { "" }))
         .add("history", Cell::both(history_to_text(space.history_depth), space.history_depth.to_string()))
@@ -306,6 +307,13 @@ pub(crate) fn space_details(info: &SpaceInfo, form: Form) -> String {
         .add("created", Cell::time(space.created_at.map(Into::into)))
         .add("version", Cell::number(space.version));
     details.to_text(form)
+}
+
+/// What is being built, and how far it is.
+fn building_to_text(space: &proto::Space) -> String {
+    let progress =
+        |field: &proto::FieldProgress| format!("{} {} of {}", field.path, grouped(field.done), grouped(field.total));
+    space.building.iter().map(progress).collect::<Vec<_>>().join(", ")
 }
 
 fn history_to_text(depth: u32) -> String {
@@ -317,6 +325,11 @@ pub(crate) fn space_to_json(space: &proto::Space) -> Json {
     let embedding = embedding_of(space);
     let fields: Json =
         space.fields.iter().map(|field| json!({"path": field.path, "type": field_word(field.r#type())})).collect();
+    let building: Json = space
+        .building
+        .iter()
+        .map(|field| json!({"path": field.path, "done": field.done, "total": field.total}))
+        .collect();
     let time = |time: Option<_>| time.map(|time| cairn_client::Timestamp::from(time).to_string());
     json!({
         "name": space.name,
@@ -327,6 +340,7 @@ pub(crate) fn space_to_json(space: &proto::Space) -> Json {
         "embedder": embedding.embedder,
         "model": embedding.model,
         "fields": fields,
+        "building": building,
         "default_ttl_s": space.default_ttl.map(|ttl| ttl.seconds),
         "dedup_by_content": space.dedup_by_content,
         "history_depth": space.history_depth,

@@ -60,6 +60,7 @@ fn space() -> proto::Space {
     proto::Space {
         id: 3,
         aliases: vec!["current".to_owned()],
+        building: vec![proto::FieldProgress { path: "due".to_owned(), done: 400, total: 1_234 }],
         created_at: Some(Timestamp::from_micros(1_750_000_000_000_000).into()),
         version: 2,
         ..new.into()

@@ -28,6 +28,7 @@ mod watch;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant as Clock};
 
 use cairn_engine::{EMBEDDER_CHANGED, Engine, Position, Principal, ReadPoint, WriteRequest, WriteResponse};
@@ -63,6 +64,9 @@ pub(crate) const REQUEST_BYTES_MAX: usize = 3 << 20;
 /// How often a write is embedded because the embedder of its space was changed meanwhile.
 const EMBED_ATTEMPTS_MAX: usize = 3;
 
+/// Memories that one step of the engine's upkeep looks at.
+const UPKEEP_ROWS: usize = 1_000;
+
 /// The longest `max_staleness`.
 const STALENESS_MAX: Duration = Duration::from_secs(3_600);
 
@@ -77,6 +81,8 @@ pub(crate) struct Service {
     read_gate: Gate,
     stream_gate: Gate,
     import_gate: Gate,
+    /// Whether a thread does the engine's upkeep.
+    in_upkeep: AtomicBool,
     /// Cancelled when the node stops: streams have no end of their own, and the stop waits for what has begun.
     streams_end: CancellationToken,
     prepares: Workers,
@@ -118,6 +124,7 @@ impl Service {
             read_gate: Gate::new("read", limits.reads_in_flight),
             stream_gate: Gate::new("stream", limits.streams_in_flight),
             import_gate: Gate::new("import", limits.imports_in_flight),
+            in_upkeep: AtomicBool::new(false),
             streams_end: CancellationToken::new(),
             prepares: Workers::new(threads),
             reads: Workers::new(threads),
@@ -132,6 +139,28 @@ impl Service {
         self.stream_gate.report(self.monitor.metrics());
         self.import_gate.report(self.monitor.metrics());
         self.monitor.observe(Picture::of(&self.node));
+    }
+
+    /// Lets the engine do what nobody waits for, on a thread of its own, unless it does so already.
+    pub(crate) fn look_after_engine(self: &Arc<Self>) {
+        if !self.node.engine().has_upkeep() || self.in_upkeep.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let service = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            // Each time the engine in use: a snapshot that is installed brings another one.
+            while !service.streams_end.is_cancelled() {
+                match service.node.engine().advance_upkeep(UPKEEP_ROWS) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "the upkeep of indexes and storage was put off");
+                        break;
+                    }
+                }
+            }
+            service.in_upkeep.store(false, Ordering::Release);
+        });
     }
 
     /// Ends all streams, so that their clients go on at another node.
@@ -321,13 +350,6 @@ impl Service {
             self.read_at(&call, point, move |engine, principal, point| read(engine, principal, &message, point)).await
         })
         .await
-    }
-
-    /// Answers an RPC that a later version serves.
-    fn unimplemented(&self, operation: Operation, rpc: &str) -> Status {
-        let problem = Problem::unimplemented(rpc);
-        Record::new(&self.monitor, operation).outcome = problem.outcome();
-        problem.into_status(None)
     }
 }
 

@@ -42,9 +42,13 @@ impl SpaceService for Spaces {
 
     async fn update_space(
         &self,
-        _request: Request<v1::UpdateSpaceRequest>,
+        request: Request<v1::UpdateSpaceRequest>,
     ) -> Result<Response<v1::UpdateSpaceResponse>, Status> {
-        Err(self.0.unimplemented(Operation::UpdateSpace, "UpdateSpace"))
+        let unwrap = |response| match response {
+            WriteResponse::UpdateSpace(response) => Some(response),
+            _ => None,
+        };
+        self.0.serve_write(Operation::UpdateSpace, request, WriteRequest::UpdateSpace, unwrap).await
     }
 
     async fn delete_space(

@@ -1,4 +1,4 @@
-//! Each method does what its comment in the `.proto` files says; those of later versions say so.
+//! Each method does what its comment in the `.proto` files says.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -226,17 +226,6 @@ async fn namespaces_are_listed_or_said_to_come_later() {
     let request = v1::ListNamespacesRequest { space: "notes".into(), ..Default::default() };
     let response = node.memories.list_namespaces(request).await.unwrap().into_inner();
     assert_eq!((response.namespaces[0].path.as_str(), response.namespaces[0].memory_count), ("team/alpha", 1));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn methods_of_later_versions_say_so() {
-    let mut node = TestNode::start().await;
-    let spaces = &mut node.spaces;
-    let answers = [spaces.update_space(v1::UpdateSpaceRequest::default()).await.map(drop)];
-    for answer in answers {
-        let status = answer.unwrap_err();
-        assert_eq!((status.code(), reason(&status).as_str()), (Code::Unimplemented, "NOT_SERVED_YET"), "{status:?}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -38,3 +38,74 @@ async fn aliases_are_set_switched_and_removed() {
     let status = set_alias(&mut node, "live", "").await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::NotFound, "ALIAS_NOT_FOUND"));
 }
+
+async fn update(
+    node: &mut TestNode,
+    paths: &[&str],
+    change: impl FnOnce(&mut v1::UpdateSpaceRequest),
+) -> Result<v1::Space, Status> {
+    let mut request = v1::UpdateSpaceRequest {
+        space: Some(v1::Space { name: "notes".into(), ..Default::default() }),
+        update_mask: Some(prost_types::FieldMask { paths: paths.iter().map(|path| (*path).into()).collect() }),
+        ..Default::default()
+    };
+    change(&mut request);
+    node.spaces.update_space(request).await.map(|answer| answer.into_inner().space.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_change_and_versions_are_compared() {
+    let mut node = TestNode::with_notes().await;
+    let changed = update(&mut node, &["history_depth"], |request| {
+        request.space.as_mut().unwrap().history_depth = 7;
+        request.expected_version = 1;
+    });
+    let changed = changed.await.unwrap();
+    assert_eq!((changed.history_depth, changed.version, changed.fields.len()), (7, 2, 1));
+    let status = update(&mut node, &["history_depth"], |request| request.expected_version = 1).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Aborted, "VERSION_MISMATCH"));
+    let status = update(&mut node, &["metric"], |_| {}).await.unwrap_err();
+    assert_eq!((status.code(), violations(&status)[0].0.as_str()), (Code::InvalidArgument, "update_mask.paths[0]"));
+    let elsewhere = |request: &mut v1::UpdateSpaceRequest| request.space.as_mut().unwrap().name = "nowhere".into();
+    let status = update(&mut node, &["history_depth"], elsewhere).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::NotFound, "SPACE_NOT_FOUND"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_and_deduplication_are_built_in_the_background() {
+    let mut node = TestNode::with_notes().await;
+    let ranked = |id: usize| {
+        let mut ranked = memory(&format!("m{id}"), &format!("text {id}"), &[1.0, 0.0, 0.0, 0.0]);
+        let rank = v1::value::Kind::IntegerValue(id as i64 % 10);
+        ranked.metadata.insert("rank".into(), v1::Value { kind: Some(rank) });
+        ranked
+    };
+    for batch in 0..3 {
+        node.add("notes", (batch * 1_000..(batch + 1) * 1_000).map(ranked).collect()).await;
+    }
+    let three = v1::Value { kind: Some(v1::value::Kind::IntegerValue(3)) };
+    let filter = Some(crate::support::equals("metadata.rank", three));
+    let count = v1::CountMemoriesRequest { space: "notes".into(), filter, ..Default::default() };
+    assert_eq!(node.memories.count_memories(count.clone()).await.unwrap().into_inner().count, 300);
+    update(&mut node, &["fields", "dedup_by_content"], |request| {
+        let space = request.space.as_mut().unwrap();
+        space.dedup_by_content = true;
+        space.fields = vec![v1::IndexedField { path: "rank".into(), r#type: v1::FieldType::Integer.into() }];
+    })
+    .await
+    .unwrap();
+    let mut built = false;
+    for _ in 0..300 {
+        assert_eq!(node.memories.count_memories(count.clone()).await.unwrap().into_inner().count, 300);
+        let get = v1::GetSpaceRequest { name: "notes".into(), consistency: None };
+        let space = node.spaces.get_space(get).await.unwrap().into_inner().space.unwrap();
+        built = space.building.is_empty();
+        if built {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert!(built, "the node builds what is to be built by itself");
+    let twin = node.add("notes", vec![memory("twin", "text 7", &[])]).await;
+    assert_eq!(twin.results[0].outcome(), v1::WriteOutcome::Deduplicated);
+}

@@ -1,11 +1,11 @@
-//! `cairn space create`, `get`, `ls` and `rm`.
+//! `cairn space create`, `get`, `ls`, `update`, `alias` and `rm`.
 
-use cairn_client::{FieldType, Metric, NewSpace};
+use cairn_client::{FieldType, Metric, NewSpace, UpdateSpace, proto};
 use futures::TryStreamExt;
 use serde_json::json;
 
 use super::{Context, confirm};
-use crate::cli::args::{MetricName, SpaceAliasArgs, SpaceCommand, SpaceCreateArgs};
+use crate::cli::args::{MetricName, SpaceAliasArgs, SpaceCommand, SpaceCreateArgs, SpaceUpdateArgs};
 use crate::cli::exit::{Failure, Result};
 use crate::cli::output::{Form, memories};
 use crate::cli::render::{
@@ -17,6 +17,7 @@ pub(super) async fn run(context: &mut Context, command: SpaceCommand) -> Result<
         SpaceCommand::Create(args) => create(context, args).await,
         SpaceCommand::Get { name } => get(context, &name).await,
         SpaceCommand::Ls => list(context).await,
+        SpaceCommand::Update(args) => update(context, *args).await,
         SpaceCommand::Alias(args) => alias(context, args).await,
         SpaceCommand::Rm { name, yes } => remove(context, &name, yes).await,
     }
@@ -97,6 +98,92 @@ async fn list(context: &mut Context) -> Result<()> {
         context.out.json(&space_to_json(space))?;
     }
     Ok(())
+}
+
+async fn update(context: &mut Context, args: SpaceUpdateArgs) -> Result<()> {
+    let update = context.client.update_space(&args.name);
+    let needs_space = !args.add_fields.is_empty() || !args.remove_fields.is_empty();
+    let update = if needs_space || args.embedder.is_some() || args.model.is_some() {
+        let space = context.client.space(&args.name).info().await?.space;
+        // What is set depends on what was read, so it must still be that.
+        change_of(update, &args, &space)?.expected_version(args.if_version.unwrap_or(space.version))
+    } else {
+        let update = settings_of(update, &args).ok_or_else(|| {
+            Failure::usage("nothing to change").with_hint("cairn space update NAME --add-field topic:keyword")
+        })?;
+        update.expected_version(args.if_version.unwrap_or(0))
+    };
+    let updated = update.await?;
+    match context.out.form {
+        Form::Json => {
+            let mut json = space_to_json(&updated.space);
+            json["position"] = json!(updated.position.as_str());
+            context.out.json(&json)?;
+        }
+        Form::Table { .. } => {
+            context.out.result(format!("space {} has version {}\n", updated.space.name, updated.space.version))?;
+            if !args.add_fields.is_empty() {
+                context
+                    .out
+                    .note(format!("indexes are built in the background; see `cairn space get {}`", updated.space.name));
+            }
+        }
+        Form::Lines => context.out.result(format!("{}\n", updated.space.version))?,
+    }
+    Ok(())
+}
+
+/// All changes, those of single fields and embeddings included.
+fn change_of(update: UpdateSpace, args: &SpaceUpdateArgs, space: &proto::Space) -> Result<UpdateSpace> {
+    let mut update = settings_of(update.clone(), args).unwrap_or(update);
+    if !args.add_fields.is_empty() || !args.remove_fields.is_empty() {
+        update = update.fields(fields_after(args, space)?);
+    }
+    let embedding = space.embeddings.first().map(|embedding| embedding.name.as_str()).unwrap_or_default();
+    if let Some(embedder) = &args.embedder {
+        update = update.embedder(embedding, if embedder == "none" { "" } else { embedder });
+    }
+    if let Some(model) = &args.model {
+        update = update.model(embedding, model);
+    }
+    Ok(update)
+}
+
+/// The settings that are given; none where none is.
+fn settings_of(mut update: UpdateSpace, args: &SpaceUpdateArgs) -> Option<UpdateSpace> {
+    let given = args.default_ttl.is_some() || args.dedup.is_some() || args.history.is_some();
+    if let Some(ttl) = args.default_ttl {
+        update = update.default_ttl(ttl.0);
+    }
+    if let Some(dedup) = args.dedup {
+        update = update.dedup_by_content(dedup);
+    }
+    if let Some(depth) = args.history {
+        update = update.history_depth(depth);
+    }
+    given.then_some(update)
+}
+
+/// The indexed fields with those that are added and without those that are removed.
+fn fields_after(args: &SpaceUpdateArgs, space: &proto::Space) -> Result<Vec<(String, FieldType)>> {
+    let mut fields: Vec<_> = space.fields.iter().map(|field| (field.path.clone(), field.r#type())).collect();
+    for path in &args.remove_fields {
+        let path = path.strip_prefix("metadata.").unwrap_or(path);
+        let before = fields.len();
+        fields.retain(|(known, _)| known != path);
+        if fields.len() == before {
+            return Err(Failure::usage(format!("--remove-field {path}: is not an indexed field of {}", space.name)));
+        }
+    }
+    for field in &args.add_fields {
+        let (path, kind) = field_of(field)?;
+        if fields.iter().any(|(known, _)| known == path) {
+            return Err(Failure::usage(format!("--add-field {path}: is an indexed field of {} already", space.name))
+                .with_hint("to change its type, remove it in the same command"));
+        }
+        fields.push((path.to_owned(), kind));
+    }
+    Ok(fields)
 }
 
 async fn alias(context: &mut Context, args: SpaceAliasArgs) -> Result<()> {
