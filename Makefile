@@ -1,13 +1,16 @@
 # Everything a developer or an operator of one machine runs. Each command sets itself up; see scripts/setup.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check fix proto-image bench bench-index
+.PHONY: help run model demo test check fix proto-image bench bench-index
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## Build and start one durable node in ./data, on loopback
 	@scripts/run.sh
+
+model: ## Fetch a small sentence model (90 MB) into the cache; `make run` then searches by meaning
+	@scripts/model.sh
 
 demo: ## The show: three nodes, real memories, the leader killed in mid-write; KEEP=1 leaves it running
 	@scripts/demo.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing: setup.sh build (to compile and run) or setup.sh check (for `make check` too).
+# Installs what is missing: setup.sh build (to compile and run), setup.sh check (for `make check` too) or setup.sh model (to fetch one).
 # Debian packages come from apt-get and Rust from rustup's installer; on a terminal it asks first, in CI and in pipes it does not.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -22,6 +22,9 @@ missing_packages() {
   has git || echo git
   has curl || echo curl
   [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
+  if [ "$1" = model ]; then
+    python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || echo python3-venv
+  fi
   if [ "$1" = check ]; then
     has node || echo nodejs
     has npm || echo npm

@@ -102,10 +102,17 @@ impl Drop for Server {
 }
 
 fn run_at(endpoint: &str, arguments: &[&str], input: &str) -> Ran {
+    run_with(&[("CAIRN_ENDPOINT", endpoint)], arguments, input)
+}
+
+/// Runs a command with these variables and none of its own beside them.
+fn run_with(environment: &[(&str, &str)], arguments: &[&str], input: &str) -> Ran {
     let mut process = Command::new(cairn_binary())
         .args(arguments)
-        .env("CAIRN_ENDPOINT", endpoint)
+        .env_remove("CAIRN_ENDPOINT")
+        .env_remove("CAIRN_CONTEXT")
         .env_remove("CAIRN_SPACE")
+        .envs(environment.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -135,6 +142,8 @@ fn every_verb_works_on_a_development_server() {
     files_go_in_as_they_came_out(&server, directory.path());
     deleting(&server);
     wrong_arguments(&server);
+    looking_after_a_cluster(&server, directory.path());
+    contexts(&server, directory.path());
     let status = json_lines(&server.ok(&["status", "-o", "json"])).remove(0);
     assert_eq!((status["leader_id"].as_u64(), status["members"].as_array().map(Vec::len)), (Some(1), Some(1)));
 
@@ -417,4 +426,64 @@ fn inspecting(data: &Path, root_key: &Path) {
     assert!(rows.iter().any(|kind| kind["kind"] == "meta"), "{report}");
     let elsewhere = run_at("http://127.0.0.1:1", &["inspect", "/"], "");
     assert!(elsewhere.stderr.contains("no data directory of Cairn"), "{elsewhere:?}");
+}
+
+/// `doctor`, `status --watch`, `completion`.
+fn looking_after_a_cluster(server: &Server, directory: &Path) {
+    let data = directory.join("data");
+    let report = json_lines(&server.ok(&["doctor", "--data", data.to_str().unwrap(), "-o", "json"]));
+    let checks: Vec<&str> = report.iter().map(|finding| finding["check"].as_str().unwrap()).collect();
+    for check in ["open files", "free space", "sync latency", "quorum", "versions", "digests", "clocks", "disk"] {
+        assert!(checks.contains(&check), "{check}: {report:?}");
+    }
+    assert!(!data.read_dir().unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().contains("doctor")));
+
+    let bad = directory.join("bad.yaml");
+    std::fs::write(&bad, "node: { id: 0 }").unwrap();
+    let ran = server.run(&["doctor", "--offline", "--config", bad.to_str().unwrap()]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (1, "error: 1 check failed\n"), "{ran:?}");
+    assert!(ran.stdout.contains("fail\tconfiguration\tnode.id: "), "{ran:?}");
+    let ran = run_at("http://127.0.0.1:9", &["doctor", "--timeout", "1s"], "");
+    assert!(ran.code == 1 && ran.stdout.contains("fail\tcluster\t"), "{ran:?}");
+
+    let watched = json_lines(&server.ok(&["status", "--watch=50ms", "-n", "2", "-o", "json"]));
+    assert_eq!((watched.len(), watched[1]["leader_id"].as_u64()), (2, Some(1)));
+    assert!(server.fails(&["status", "-n", "2"], USAGE).contains("--watch"));
+
+    for shell in ["bash", "zsh", "fish"] {
+        let script = server.ok(&["completion", shell]);
+        assert!(script.contains("search") && script.contains("cairn"), "{shell}");
+    }
+    let coloured = run_with(&[("CAIRN_ENDPOINT", &server.endpoint), ("NO_COLOR", "1")], &["status", "-o", "table"], "");
+    assert!(coloured.code == DONE && !coloured.stdout.contains('\u{1b}'), "{coloured:?}");
+}
+
+fn contexts(server: &Server, directory: &Path) {
+    let home = directory.join("home");
+    let run = |arguments: &[&str], more: &[(&str, &str)]| {
+        run_with(&[&[("XDG_CONFIG_HOME", home.to_str().unwrap())], more].concat(), arguments, "")
+    };
+    let ok = |arguments: &[&str]| {
+        let ran = run(arguments, &[]);
+        assert_eq!(ran.code, DONE, "{arguments:?}: {ran:?}");
+        ran.stdout
+    };
+    server.ok(&["space", "create", "elsewhere"]);
+    let (here, nowhere) = (server.endpoint.as_str(), "http://127.0.0.1:9");
+    ok(&["context", "add", "here", "--endpoint", here, "--space", "elsewhere"]);
+    let listed = ok(&["context", "add", "nowhere", "--endpoint", nowhere]);
+    assert_eq!(listed, format!("here\ttrue\t{here}\telsewhere\nnowhere\tfalse\t{nowhere}\t\n"));
+    assert_eq!(run(&["context", "add", "here", "--endpoint", here], &[]).code, CONFLICT);
+    assert_eq!(run(&["context", "add", "other"], &[]).code, USAGE);
+
+    assert_eq!(ok(&["count"]), "0\n", "the first context is used, with its space");
+    ok(&["context", "use", "nowhere"]);
+    assert_eq!(run(&["count"], &[]).code, UNAVAILABLE);
+    assert_eq!(ok(&["count", "--context", "here"]), "0\n");
+    assert_eq!(run(&["count"], &[("CAIRN_CONTEXT", "here")]).stdout, "0\n");
+    assert_eq!(run(&["count"], &[("CAIRN_ENDPOINT", here), ("CAIRN_SPACE", "elsewhere")]).stdout, "0\n");
+    ok(&["context", "rm", "nowhere"]);
+    let gone = run(&["context", "use", "nowhere"], &[]);
+    assert!(gone.code == NOT_FOUND && gone.stderr.contains("cairn context ls"), "{gone:?}");
+    server.ok(&["space", "rm", "elsewhere", "--yes"]);
 }

@@ -10,8 +10,8 @@ use cairn_engine::keyring::RootKey;
 use cairn_proto::v1;
 use clap::Args;
 
-use crate::config::{Config, GRPC_PORT};
-use crate::process::{EXIT_FAILED, EXIT_USAGE, block_on, exit_code, refuse, say, serve};
+use crate::config::{Config, GRPC_PORT, LocalEntry};
+use crate::process::{EXIT_FAILED, EXIT_USAGE, block_on, exit_code, refuse, say, serve, user_directory};
 use crate::run::{Handle, Listeners};
 use crate::telemetry::start_logging;
 
@@ -20,6 +20,9 @@ const SPACE: &str = "default";
 
 /// Its dimension: that of the small sentence models, so that their vectors fit too.
 const DIMENSION: u32 = 384;
+
+/// The name of the embedder that `--model` adds.
+const LOCAL: &str = "local";
 
 /// How long a node of one takes to elect itself, many times over.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,6 +38,10 @@ pub struct DevArguments {
     #[arg(long, value_name = "ADDRESS:PORT", default_value_t = SocketAddr::from(([127, 0, 0, 1], GRPC_PORT)))]
     listen: SocketAddr,
 
+    /// Serves the sentence model in this directory as the embedder `local`; a new space `default` uses it.
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+
     /// What is logged: error, warn, info, debug, trace.
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     log: String,
@@ -49,6 +56,27 @@ struct Places {
     temporary: Option<tempfile::TempDir>,
 }
 
+/// A sentence model for the space `default`.
+struct Model {
+    directory: PathBuf,
+    dimension: u32,
+}
+
+impl Model {
+    /// Reads what is to be known before the model itself is loaded.
+    fn read(directory: &Path) -> Result<Self, String> {
+        let path = directory.join("config.json");
+        let refused = |problem: &dyn std::fmt::Display| {
+            format!("--model {}: {problem}; `make model` fetches a model", directory.display())
+        };
+        let bytes = std::fs::read(&path).map_err(|error| refused(&format!("config.json: {error}")))?;
+        let config: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| refused(&error))?;
+        let dimension = config["hidden_size"].as_u64().and_then(|size| u32::try_from(size).ok());
+        let dimension = dimension.ok_or_else(|| refused(&"config.json has no hidden_size"))?;
+        Ok(Self { directory: directory.to_owned(), dimension })
+    }
+}
+
 /// Runs a development server until it is told to stop.
 #[must_use]
 pub fn dev(arguments: &DevArguments) -> ExitCode {
@@ -58,6 +86,10 @@ pub fn dev(arguments: &DevArguments) -> ExitCode {
     };
     let config = match configuration(arguments, &places) {
         Ok(config) => config,
+        Err(reason) => return refuse(&reason, EXIT_USAGE),
+    };
+    let model = match arguments.model.as_deref().map(Model::read).transpose() {
+        Ok(model) => model,
         Err(reason) => return refuse(&reason, EXIT_USAGE),
     };
     if let Err(error) = start_logging(&config.log) {
@@ -74,9 +106,9 @@ pub fn dev(arguments: &DevArguments) -> ExitCode {
         if !handle.wait_ready(PATIENCE).await {
             return Err((handle, "the node did not become ready; see the log".to_owned()));
         }
-        match handle.ensure_space(default_space()).await {
-            Ok(_) => {
-                say(&banner(&handle, &places));
+        match handle.ensure_space(default_space(model.as_ref())).await {
+            Ok(made) => {
+                say(&banner(&handle, &places, model.as_ref(), made));
                 Ok(handle)
             }
             Err(reason) => Err((handle, format!("cannot make the space {SPACE}: {reason}"))),
@@ -108,6 +140,9 @@ fn configuration(arguments: &DevArguments, places: &Places) -> Result<Config, St
     config.listen.peer = above(1)?;
     config.listen.http = above(2)?;
     config.log.level.clone_from(&arguments.log);
+    let models =
+        arguments.model.iter().map(|directory| LocalEntry { directory: directory.clone(), ..LocalEntry::default() });
+    config.embedders.local = models.collect();
     // The only key that comes from the caller as it is.
     config.validate().map_err(|error| error.to_string().replacen("log.level", "--log", 1))?;
     Ok(config)
@@ -123,23 +158,12 @@ fn places(data: Option<&Path>) -> Result<Places, String> {
         RootKey::generate_file(&root_key).map_err(|error| error.to_string())?;
         return Ok(Places { data, root_key, new_root_key: true, temporary: Some(directory) });
     };
-    let root_key = user_root_key()?;
+    let root_key = user_directory()?.join("root.key");
     let new_root_key = !root_key.exists();
     if new_root_key {
         make_root_key(&root_key, data)?;
     }
     Ok(Places { data: data.to_owned(), root_key, new_root_key, temporary: None })
-}
-
-/// `$XDG_CONFIG_HOME/cairn/root.key`, or the same below `~/.config`.
-fn user_root_key() -> Result<PathBuf, String> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let configuration = set("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
-    let directory = configuration.or_else(|| Some(set("HOME")?.join(".config")));
-    let Some(directory) = directory else {
-        return Err("set HOME or XDG_CONFIG_HOME: the root key is kept there".to_owned());
-    };
-    Ok(directory.join("cairn").join("root.key"))
 }
 
 /// Makes the user's root key, unless data is there already that only a lost key opens.
@@ -157,10 +181,11 @@ fn make_root_key(path: &Path, data: &Path) -> Result<(), String> {
     RootKey::generate_file(path).map(|_| ()).map_err(|error| error.to_string())
 }
 
-fn default_space() -> v1::Space {
-    let dense = v1::DenseEmbedding { dimension: DIMENSION, metric: v1::Metric::Cosine.into(), ..Default::default() };
+fn default_space(model: Option<&Model>) -> v1::Space {
+    let (embedder, dimension) = model.map_or(("hash", DIMENSION), |model| (LOCAL, model.dimension));
+    let dense = v1::DenseEmbedding { dimension, metric: v1::Metric::Cosine.into(), ..Default::default() };
     let embedding = v1::Embedding {
-        embedder: "hash".to_owned(),
+        embedder: embedder.to_owned(),
         kind: Some(v1::embedding::Kind::Dense(dense)),
         ..v1::Embedding::default()
     };
@@ -168,10 +193,20 @@ fn default_space() -> v1::Space {
 }
 
 /// What the developer is told: what this is, where things lie, what to type next.
-fn banner(handle: &Handle, places: &Places) -> String {
+fn banner(handle: &Handle, places: &Places, model: Option<&Model>, made: bool) -> String {
     let addresses = handle.addresses();
     let (command, endpoint) = (command_name(), endpoint_option(addresses.grpc));
     let lifetime = if places.temporary.is_some() { "removed when this ends" } else { "durable" };
+    let space = match model {
+        None => format!("{SPACE}: {DIMENSION} dimensions, cosine, embedder `hash` (matches words, not meanings)"),
+        Some(model) if made => {
+            format!("{SPACE}: {} dimensions, cosine, embedder `{LOCAL}` (matches meanings)", model.dimension)
+        }
+        Some(model) => format!(
+            "{SPACE}: as it was made; one that matches meanings:\n             {command} space create notes --dimension {} --embedder {LOCAL}{endpoint}",
+            model.dimension
+        ),
+    };
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = writeln!(
@@ -180,14 +215,15 @@ fn banner(handle: &Handle, places: &Places) -> String {
          \n  NOT FOR PRODUCTION: no authentication, no TLS. Every program on this machine can read and change the data.\n\
          \n  data       {data} ({lifetime})\
          \n  root key   {key}\
-         \n  space      {SPACE}: {DIMENSION} dimensions, cosine, embedder `hash` (matches words, not meanings)\
+         \n  space      {space}\
          \n  gRPC       {grpc}\
-         \n  HTTP       http://{http}/health  /metrics",
+         \n  HTTP       http://{http}/v1/spaces  /health  /metrics{model}",
         version = env!("CARGO_PKG_VERSION"),
         data = places.data.display(),
         key = places.root_key.display(),
         grpc = addresses.grpc,
         http = addresses.http,
+        model = model.map_or_else(String::new, |model| format!("\n  model      {}", model.directory.display())),
     );
     if places.new_root_key && places.temporary.is_none() {
         let _ = writeln!(

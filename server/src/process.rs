@@ -1,6 +1,7 @@
 //! What `cairn start` and `cairn dev` share: the runtime, signals, and the node's life between them.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -45,6 +46,19 @@ pub(crate) fn block_on<F: Future<Output = ExitCode>>(work: F) -> ExitCode {
         Ok(runtime) => runtime.block_on(work),
         Err(error) => refuse(&format!("cannot start a runtime: {error}"), EXIT_FAILED),
     }
+}
+
+/// `$XDG_CONFIG_HOME/cairn`, or the same below `~/.config`: where the user's own files are.
+///
+/// # Errors
+/// What to set.
+pub(crate) fn user_directory() -> Result<PathBuf, String> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let configuration = set("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
+    let directory = configuration.or_else(|| Some(set("HOME")?.join(".config")));
+    directory.map(|directory| directory.join("cairn")).ok_or_else(|| {
+        "set HOME or XDG_CONFIG_HOME: the root key of `cairn dev` and the contexts are kept there".to_owned()
+    })
 }
 
 /// Says why nothing is started.

@@ -11,32 +11,28 @@ use super::input::{parse_clear, parse_duration, parse_meta, parse_timestamp};
 /// Options of every verb that talks to a server; they may stand before or behind the verb.
 #[derive(Debug, Clone, Args)]
 pub struct ClientOptions {
-    /// Address of a node; give it once for each node that may be asked.
+    /// Address of a node; give it once for each node that may be asked. By default CAIRN_ENDPOINT, then the context's, then
+    /// http://127.0.0.1:7480.
     #[arg(
         help_heading = "Client options",
         long = "endpoint",
         value_name = "URL",
         global = true,
-        env = "CAIRN_ENDPOINT",
-        value_delimiter = ',',
-        default_value = "http://127.0.0.1:7480"
+        value_delimiter = ','
     )]
     pub endpoints: Vec<String>,
+
+    /// The context to work in; see `cairn context`. By default CAIRN_CONTEXT, then the one in use.
+    #[arg(help_heading = "Client options", long, value_name = "NAME", global = true)]
+    pub context: Option<String>,
 
     /// Output form; by default tables on a terminal and tab-separated lines elsewhere.
     #[arg(help_heading = "Client options", short, long, value_enum, value_name = "FORM", global = true)]
     pub output: Option<OutputForm>,
 
-    /// The space to work in, by name or alias.
-    #[arg(
-        help_heading = "Client options",
-        long,
-        value_name = "NAME",
-        global = true,
-        env = "CAIRN_SPACE",
-        default_value = "default"
-    )]
-    pub space: String,
+    /// The space to work in, by name or alias. By default CAIRN_SPACE, then the context's, then `default`.
+    #[arg(help_heading = "Client options", long, value_name = "NAME", global = true)]
+    pub space: Option<String>,
 
     /// How long one call may take, retries included, such as `500ms`, `10s` or `2m`.
     #[arg(help_heading = "Client options", long, value_name = "TIME", global = true, default_value = "10s", value_parser = parse_duration)]
@@ -81,10 +77,15 @@ pub enum Command {
     #[command(subcommand)]
     Space(SpaceCommand),
     /// Show the cluster and its members.
-    Status,
+    Status(StatusArgs),
     /// Add, promote, remove and drain members.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Look for what makes a cluster or a machine slow or unsafe; exits with 1 where something fails.
+    Doctor(DoctorArgs),
+    /// Keep the addresses of clusters under names.
+    #[command(subcommand)]
+    Context(ContextCommand),
     /// Look into the data directory of a node that is not running.
     Inspect(InspectArgs),
 }
@@ -601,6 +602,56 @@ pub enum NodeCommand {
         /// Undo a drain.
         #[arg(long)]
         undo: bool,
+    },
+}
+
+/// Arguments of `cairn status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Show it again and again, every two seconds or as often as is said, such as `500ms`.
+    #[arg(short, long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = parse_duration)]
+    pub watch: Option<Duration>,
+    /// End after showing it so many times.
+    #[arg(short = 'n', long, value_name = "COUNT", requires = "watch")]
+    pub limit: Option<u64>,
+}
+
+/// Arguments of `cairn doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// The configuration of the node of this machine: it is checked, and its data directory with it.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The data directory of the node of this machine: its disk is measured.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Look at this machine only.
+    #[arg(long)]
+    pub offline: bool,
+}
+
+/// The verbs of `cairn context`.
+#[derive(Debug, Subcommand)]
+pub enum ContextCommand {
+    /// Keep the addresses of `--endpoint`, and `--space` where it is given, under a name.
+    Add {
+        /// The name.
+        name: String,
+        /// Put it in the place of the one that is there.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Use a context wherever none is named.
+    Use {
+        /// Its name.
+        name: String,
+    },
+    /// List all contexts.
+    Ls,
+    /// Forget a context.
+    Rm {
+        /// Its name.
+        name: String,
     },
 }
 

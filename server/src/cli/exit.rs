@@ -134,14 +134,28 @@ fn exit_of(kind: ErrorKind) -> Exit {
 fn hint_of(error: &Error) -> Option<String> {
     let hint = match error.kind() {
         ErrorKind::Unavailable if error.is_transport() => {
-            "start a node with `cairn dev`, or name a running one with --endpoint".to_owned()
+            "start a node with `cairn dev`, or name a running one with --endpoint or --context".to_owned()
         }
-        ErrorKind::Unavailable => "look at the members with `cairn status`".to_owned(),
+        ErrorKind::Unavailable if error.reason() != Some("EMBEDDER_UNAVAILABLE") => {
+            "look at the members with `cairn status`, or for causes with `cairn doctor`".to_owned()
+        }
         ErrorKind::NotFound if error.resource().is_some_and(|(kind, _)| kind == "space") => {
             "list the spaces with `cairn space ls`, or make one with `cairn space create NAME`".to_owned()
         }
         ErrorKind::AlreadyExists if error.resource().is_some_and(|(kind, _)| kind == "space") => {
             "look at it with `cairn space get NAME`".to_owned()
+        }
+        ErrorKind::NotFound if error.resource().is_some_and(|(kind, _)| kind == "memory") => {
+            "list the memories with `cairn ls`".to_owned()
+        }
+        ErrorKind::FailedPrecondition if error.reason() == Some("MODEL_MISMATCH") => {
+            "look at the space's model with `cairn space get NAME`, and at `embedders` in the configuration of the nodes".to_owned()
+        }
+        ErrorKind::FailedPrecondition if error.reason() == Some("EMBEDDER_REFUSED") => {
+            "look at the model and the key of `embedders` in the configuration of the nodes, or send shorter texts".to_owned()
+        }
+        ErrorKind::Unavailable if error.reason() == Some("EMBEDDER_UNAVAILABLE") => {
+            "bring a vector with --vector or --vector-file, or try again when the embedder's server is back".to_owned()
         }
         ErrorKind::FailedPrecondition if error.reason().is_some_and(|reason| reason.contains("EMBEDDER")) => {
             "bring a vector with --vector or --vector-file, or use a space made with `cairn space create NAME --embedder hash`"

@@ -1,5 +1,5 @@
 //! The client verbs of the `cairn` binary: `add search get ls update history rm count import export watch space status node
-//! inspect`.
+//! doctor context inspect`.
 //!
 //! They use the public API only, through `cairn-client`. Results go to standard output, everything else to standard
 //! error. On a terminal results are tables, elsewhere tab-separated lines without a header; `-o json` prints one JSON
@@ -10,6 +10,7 @@
 //! | `args` | the arguments, for clap |
 //! | `input`, `json`, `expression` | what people and files say: durations, vectors, memories, filters |
 //! | `commands` | the verbs |
+//! | `contexts` | named clusters, and which one a verb talks to |
 //! | `render`, `revisions`, `cluster` | answers to text, pure, held by `snapshots/` |
 //! | `output` | tables, lines, JSON; the terminal |
 //! | `exit` | exit codes, error messages, hints |
@@ -38,6 +39,7 @@
 mod args;
 mod cluster;
 mod commands;
+mod contexts;
 mod exit;
 mod expression;
 mod input;
@@ -86,7 +88,8 @@ pub fn finish_help(command: clap::Command, subcommands: &[&str]) -> clap::Comman
     for name in subcommands {
         command = command.mut_subcommand(*name, |subcommand| {
             subcommand.mut_args(|argument| {
-                let ours = matches!(argument.get_id().as_str(), "endpoints" | "output" | "space" | "timeout");
+                let ours =
+                    matches!(argument.get_id().as_str(), "endpoints" | "context" | "output" | "space" | "timeout");
                 argument.hide(ours)
             })
         });

@@ -174,6 +174,22 @@ pub struct LimitsSection {
 pub struct EmbeddersSection {
     /// Servers that speak OpenAI's `/v1/embeddings`.
     pub openai: Vec<OpenAiEntry>,
+    /// Models that run in this process.
+    pub local: Vec<LocalEntry>,
+}
+
+/// One model that runs in this process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LocalEntry {
+    /// The name by which spaces choose it.
+    pub name: String,
+    /// A directory as sentence-transformers keeps a model, with weights of the BERT family.
+    pub directory: PathBuf,
+    /// What the model is called in spaces; empty: a hash of its weights.
+    pub model: String,
+    /// Threads that compute; 0: half the number of cores.
+    pub threads: usize,
 }
 
 /// One server that speaks OpenAI's `/v1/embeddings`.
@@ -319,6 +335,12 @@ impl Default for LimitsSection {
             disk_reserve: 512 << 20,
             read_threads: 0,
         }
+    }
+}
+
+impl Default for LocalEntry {
+    fn default() -> Self {
+        Self { name: "local".to_owned(), directory: PathBuf::new(), model: String::new(), threads: 0 }
     }
 }
 

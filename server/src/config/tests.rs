@@ -162,6 +162,8 @@ fn values_out_of_range_name_the_key() {
             "embedders: { openai: [ { name: a, url: 'http://x', model: m, attempts: 0 } ] }",
             "embedders.openai[0].attempts",
         ),
+        ("embedders: { local: [ { name: hash, directory: m } ] }", "embedders.local[0].name"),
+        ("embedders: { local: [ {} ] }", "embedders.local[0].directory"),
         ("raft: { heartbeat: 1ms }", "raft.heartbeat"),
         ("raft: { heartbeat: 500ms }", "raft.election_timeout_min"),
         ("raft: { election_timeout_max: 600ms }", "raft.election_timeout_max"),

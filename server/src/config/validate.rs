@@ -178,6 +178,16 @@ impl Config {
             within(&key("attempts"), &entry.attempts, 1..=10)?;
             within(&key("calls_max"), &entry.calls_max, 1..=256)?;
         }
+        for (position, entry) in self.embedders.local.iter().enumerate() {
+            let key = |field: &str| format!("embedders.local[{position}].{field}");
+            if !is_name(&entry.name) || !names.insert(&entry.name) {
+                return Err(invalid(&key("name"), format!("{:?} is no name, or that of another embedder", entry.name)));
+            }
+            if entry.directory.as_os_str().is_empty() {
+                return Err(invalid(&key("directory"), "must name the directory of a model; `make model` fetches one"));
+            }
+            within(&key("threads"), &entry.threads, 0..=256)?;
+        }
         Ok(())
     }
 

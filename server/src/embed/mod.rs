@@ -7,8 +7,11 @@
 //! |---|---|
 //! | `hash` | built in, lexical: `hash.rs` |
 //! | those of `embedders.openai` | a server that speaks OpenAI's API: `openai/` |
+//! | those of `embedders.local` | a model that runs in this process, where it is compiled in: `local/` |
 
 mod hash;
+#[cfg(feature = "local-embedder")]
+mod local;
 mod openai;
 
 use std::collections::BTreeMap;
@@ -18,7 +21,7 @@ use std::time::{Duration, Instant};
 pub use hash::HashEmbedder;
 
 use self::openai::OpenAi;
-use crate::config::{ConfigError, EmbeddersSection};
+use crate::config::{ConfigError, EmbeddersSection, LocalEntry};
 use crate::monitor::Monitor;
 use crate::service::Workers;
 
@@ -121,6 +124,9 @@ impl Embedders {
             let name: &'static str = entry.name.clone().leak();
             embedders.insert(Arc::new(OpenAi::new(&key, name, entry.clone(), Arc::clone(monitor))?));
         }
+        for (position, entry) in section.local.iter().enumerate() {
+            embedders.insert(local_embedder(&format!("embedders.local[{position}]"), entry)?);
+        }
         Ok(embedders)
     }
 
@@ -139,4 +145,17 @@ impl Embedders {
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.by_name.keys().copied()
     }
+}
+
+#[cfg(feature = "local-embedder")]
+fn local_embedder(key: &str, entry: &LocalEntry) -> Result<Arc<dyn Embedder>, ConfigError> {
+    // As above.
+    let name: &'static str = entry.name.clone().leak();
+    Ok(Arc::new(local::Local::new(key, name, entry)?))
+}
+
+#[cfg(not(feature = "local-embedder"))]
+fn local_embedder(key: &str, _entry: &LocalEntry) -> Result<Arc<dyn Embedder>, ConfigError> {
+    let problem = "this program is built without models; build it with `--features local-embedder`".to_owned();
+    Err(ConfigError::Invalid { key: key.to_owned(), problem })
 }

@@ -185,7 +185,8 @@ impl Service {
         match found {
             Ok(_) => Ok(false),
             Err(problem) if problem.code() == Code::NotFound => {
-                let request = v1::CreateSpaceRequest { space: Some(space), request_id: String::new() };
+                let mut request = v1::CreateSpaceRequest { space: Some(space), request_id: String::new() };
+                self.name_models(&mut request);
                 self.write(&call, WriteRequest::CreateSpace(request)).await.map(|_| true)
             }
             Err(problem) => Err(problem),

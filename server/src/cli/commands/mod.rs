@@ -1,6 +1,8 @@
 //! The verbs, one file for each group of them. Each asks through the SDK and prints through [`Output`].
 
 mod add;
+mod context;
+mod doctor;
 mod export;
 mod history;
 mod import;
@@ -18,6 +20,7 @@ mod watch;
 use cairn_client::{Client, Consistency, Filter, RetryPolicy, Scope, Space};
 
 use super::args::{ClientOptions, Command, FreshnessArgs, ScopeArgs, SelectArgs, VectorArgs};
+use super::contexts::destination;
 use super::exit::{Exit, Failure, Result};
 use super::expression::read_filter;
 use super::input::parse_vector;
@@ -33,13 +36,17 @@ pub(crate) struct Context {
 /// Runs a verb to its end.
 pub(crate) async fn run(options: &ClientOptions, command: Command) -> Result<()> {
     let form = Form::choose(options.output);
-    if let Command::Inspect(args) = command {
-        return inspect::run(&args, Output::new(form));
-    }
+    let command = match command {
+        Command::Inspect(args) => return inspect::run(&args, Output::new(form)),
+        Command::Doctor(args) => return doctor::run(options, &args, Output::new(form)).await,
+        Command::Context(command) => return context::run(options, command, Output::new(form)),
+        command => command,
+    };
+    let destination = destination(options)?;
     // Somebody is waiting: say soon that nobody is there, rather than try until the deadline.
     let retry = RetryPolicy { unreachable_max: 4, ..RetryPolicy::default() };
-    let client = Client::builder().endpoints(&options.endpoints).deadline(options.timeout).retry(retry).build()?;
-    let space = client.space(&options.space);
+    let client = Client::builder().endpoints(&destination.endpoints).deadline(options.timeout).retry(retry).build()?;
+    let space = client.space(&destination.space);
     let mut context = Context { client, space, out: Output::new(form) };
     match command {
         Command::Add(args) => add::run(&mut context, *args).await?,
@@ -55,8 +62,8 @@ pub(crate) async fn run(options: &ClientOptions, command: Command) -> Result<()>
         Command::Import(args) => import::run(&mut context, *args).await?,
         Command::Export(args) => export::run(&mut context, args).await?,
         Command::Watch(args) => watch::run(&mut context, args).await?,
-        Command::Status => status::run(&mut context).await?,
-        Command::Inspect(_) => {}
+        Command::Status(args) => status::run(&mut context, args).await?,
+        Command::Inspect(_) | Command::Doctor(_) | Command::Context(_) => {}
     }
     Ok(context.out.flush()?)
 }
