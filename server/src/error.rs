@@ -477,52 +477,34 @@ mod tests {
             (MembershipError::NotLeader { leader_id: None }.into(), Code::Unavailable, "NO_LEADER", "retry"),
             (MembershipError::Unavailable(text()).into(), Code::Unavailable, "NO_LEADER", "retry"),
             (Problem::overloaded("write", 3, SECOND), Code::ResourceExhausted, "OVERLOADED", "retry"),
+            (Problem::slow_reader(SECOND), Code::ResourceExhausted, "SLOW_READER", "retry"),
+            (Problem::deadline(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED", ""),
+        ]
+    }
+
+    /// As [`table`], of embedders.
+    fn table_of_embedders() -> Vec<(Problem, Code, &'static str, &'static str)> {
+        let (embedder, model) = ("hash", v1::Embedding::default());
+        let refused = EmbedError::Refused { embedder, status: 401, message: "x".to_owned() };
+        let overloaded = EmbedError::Overloaded { embedder, retry_after: SECOND };
+        let unavailable = EmbedError::Unavailable { embedder, reason: "x".to_owned(), retry_after: SECOND };
+        let dimension = EmbedError::Dimension { embedder, dimension: 0 };
+        let other_dimension = EmbedError::OtherDimension { embedder, made: 3 };
+        vec![
             (Problem::no_embedder("s", "", "hash"), Code::FailedPrecondition, "NO_EMBEDDER", ""),
             (Problem::no_embedder("s", "gpt", "hash"), Code::FailedPrecondition, "UNKNOWN_EMBEDDER", ""),
-            (
-                EmbedError::Dimension { embedder: "hash", dimension: 0 }.into(),
-                Code::FailedPrecondition,
-                "EMBEDDER_DIMENSION",
-                "",
-            ),
-            (Problem::slow_reader(SECOND), Code::ResourceExhausted, "SLOW_READER", "retry"),
-            (
-                EmbedError::OtherDimension { embedder: "hash", made: 3 }.into(),
-                Code::FailedPrecondition,
-                "EMBEDDER_DIMENSION",
-                "",
-            ),
-            (
-                EmbedError::Refused { embedder: "hash", status: 401, message: text() }.into(),
-                Code::FailedPrecondition,
-                "EMBEDDER_REFUSED",
-                "",
-            ),
-            (
-                EmbedError::Overloaded { embedder: "hash", retry_after: SECOND }.into(),
-                Code::ResourceExhausted,
-                "EMBEDDER_OVERLOADED",
-                "retry",
-            ),
-            (
-                EmbedError::Unavailable { embedder: "hash", reason: text(), retry_after: SECOND }.into(),
-                Code::Unavailable,
-                "EMBEDDER_UNAVAILABLE",
-                "retry",
-            ),
-            (
-                Problem::other_model("s", &v1::Embedding::default(), "new"),
-                Code::FailedPrecondition,
-                "MODEL_MISMATCH",
-                "",
-            ),
-            (Problem::deadline(), Code::DeadlineExceeded, "DEADLINE_EXCEEDED", ""),
+            (Problem::other_model("s", &model, "new"), Code::FailedPrecondition, "MODEL_MISMATCH", ""),
+            (dimension.into(), Code::FailedPrecondition, "EMBEDDER_DIMENSION", ""),
+            (other_dimension.into(), Code::FailedPrecondition, "EMBEDDER_DIMENSION", ""),
+            (refused.into(), Code::FailedPrecondition, "EMBEDDER_REFUSED", ""),
+            (overloaded.into(), Code::ResourceExhausted, "EMBEDDER_OVERLOADED", "retry"),
+            (unavailable.into(), Code::Unavailable, "EMBEDDER_UNAVAILABLE", "retry"),
         ]
     }
 
     #[test]
     fn every_failure_has_its_code_reason_and_details() {
-        for (problem, code, reason, detail) in table() {
+        for (problem, code, reason, detail) in table().into_iter().chain(table_of_embedders()) {
             let label = format!("{problem:?}");
             let status = problem.into_status(None);
             assert_eq!(status.code(), code, "{label}");
