@@ -408,6 +408,19 @@ fn expired_memories_are_hidden_at_once_and_removed_by_command() {
 }
 
 #[test]
+fn the_memories_of_one_call_are_listed_in_the_order_of_the_call() {
+    let mut bed = bed();
+    let order = ["d", "a", "e", "c", "b", "g", "f"];
+    bed.add("notes", order.map(|id| memory(id, "")).to_vec()).unwrap();
+    for order_by in ["created_at", "updated_at"] {
+        let order_by = order_by.to_string();
+        let request = v1::ListMemoriesRequest { space: "notes".into(), order_by, ..Default::default() };
+        let listed = bed.engine.list_memories(&me(), &request, &bed.at()).unwrap().memories;
+        assert_eq!(listed.into_iter().map(|memory| memory.id).collect::<Vec<_>>(), order);
+    }
+}
+
+#[test]
 fn pages_hold_together_and_their_tokens_belong_to_their_arguments() {
     let mut bed = bed();
     for n in 0..7 {

@@ -23,8 +23,10 @@ impl Applier<'_> {
         check_vectors(&space, &add.memories, |position| FieldPath::root("memories").at(position))?;
         let author = Author { principal, actor: &add.actor, reason: &add.reason };
         let mut results = Vec::with_capacity(add.memories.len());
-        for memory in add.memories {
-            results.push(self.add_memory(&space, memory, add.insert_only, &author)?);
+        for (place, memory) in (0..).zip(add.memories) {
+            // A microsecond apart, so that a list in order of time has the memories of one call in the order of the call.
+            let written_at = later(self.stamp_micros(), place);
+            results.push(self.add_memory(&space, memory, written_at, add.insert_only, &author)?);
         }
         Ok(Outcome { result: Some(OutcomeResult::AddMemories(AddOutcome { results })), replayed: false })
     }
@@ -33,12 +35,13 @@ impl Applier<'_> {
         &mut self,
         space: &SpaceInfo,
         mut wire: v1::Memory,
+        written_at: i64,
         insert_only: bool,
         author: &Author<'_>,
     ) -> Result<v1::WriteResult> {
         let memory = space.memory_id(self.overlay.sealer(), &wire.id)?;
         let vector = wire.vectors.pop().as_ref().and_then(dense_values).map_or(NewVector::None, NewVector::Set);
-        let mut record = self.record_of(space, wire);
+        let mut record = self.record_of(space, wire, written_at);
         author.sign(&mut record);
 
         let old = self.stored(space, memory)?;
@@ -56,8 +59,9 @@ impl Applier<'_> {
         Ok(result)
     }
 
-    /// The record of a memory that is written now, without version and vectors.
-    fn record_of(&self, space: &SpaceInfo, wire: v1::Memory) -> MemoryRecord {
+    /// The record of a memory that is written now, without version and vectors. `written_at` is its time among those of the
+    /// same call, in microseconds since 1970.
+    fn record_of(&self, space: &SpaceInfo, wire: v1::Memory, written_at: i64) -> MemoryRecord {
         let now = self.stamp_micros();
         let expires_at_micros = match &wire.expiry {
             Some(Expiry::ExpiresAt(time)) => micros_of_timestamp(time),
@@ -72,8 +76,8 @@ impl Applier<'_> {
             content: wire.content,
             metadata: wire.metadata,
             importance: wire.importance,
-            created_at_micros: wire.created_at.as_ref().and_then(micros_of_timestamp).unwrap_or(now),
-            updated_at_micros: now,
+            created_at_micros: wire.created_at.as_ref().and_then(micros_of_timestamp).unwrap_or(written_at),
+            updated_at_micros: written_at,
             expires_at_micros,
             ..MemoryRecord::default()
         }
