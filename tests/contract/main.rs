@@ -1,0 +1,45 @@
+//! The contract of the public API over gRPC, JSON over HTTP and the Rust SDK, on one node and on three, where every call goes
+//! to another node than the one before.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `face.rs` | one way to call any RPC, whatever it travels over |
+//! | `grpc.rs`, `http.rs` | the two ways that take any request |
+//! | `expect.rs` | what an answer must hold |
+//! | `story.rs` | every RPC where all goes well |
+//! | `refusals.rs` | every limit, and what is not there |
+//! | `sdk.rs` | both in the SDK's own words |
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that meets an error has failed")]
+
+mod expect;
+mod face;
+mod grpc;
+mod http;
+mod refusals;
+mod sdk;
+mod story;
+
+use cairn_tests::TestCluster;
+use face::Face;
+
+/// Each face has spaces of its own, named after it.
+async fn hold_to_it(nodes: u64) {
+    let cluster = TestCluster::start(nodes).await;
+    for face in [Face::grpc(&cluster).await, Face::http(&cluster)] {
+        story::run(&face, nodes).await;
+        refusals::run(&face).await;
+    }
+    sdk::run(&cluster).await;
+    cluster.wait_until_equal().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_node_keeps_the_contract() {
+    hold_to_it(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_keep_the_contract() {
+    hold_to_it(3).await;
+}
