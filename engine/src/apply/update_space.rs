@@ -25,9 +25,9 @@ use crate::store::keys::{Key, Kind, LookupId, SpaceRef, prefix_of_space};
 use crate::store::{Rows, decode};
 
 /// Memories that one step of a build looks at, at most.
-pub(crate) const BUILD_ROWS_MAX: u32 = 10_000;
+pub(crate) const BUILD_ROWS_MAX: u32 = 2_000;
 /// Bytes of records that one step looks at; it ends early behind the row that exceeds them.
-const BUILD_BYTES_MAX: usize = 64 * 1024 * 1024;
+const BUILD_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 impl Applier<'_> {
     /// Changes the fields of a space that the command names.

@@ -67,6 +67,9 @@ const EMBED_ATTEMPTS_MAX: usize = 3;
 /// Memories that one step of the engine's upkeep looks at.
 const UPKEEP_ROWS: usize = 1_000;
 
+/// When the engine's upkeep is tried again after it failed.
+const UPKEEP_RETRY: Duration = Duration::from_secs(60);
+
 /// The longest `max_staleness`.
 const STALENESS_MAX: Duration = Duration::from_secs(3_600);
 
@@ -147,17 +150,17 @@ impl Service {
             return;
         }
         let service = Arc::clone(self);
-        tokio::task::spawn_blocking(move || {
-            // Each time the engine in use: a snapshot that is installed brings another one.
-            while !service.streams_end.is_cancelled() {
-                match service.node.engine().advance_upkeep(UPKEEP_ROWS) {
-                    Ok(true) => {}
-                    Ok(false) => break,
-                    Err(error) => {
-                        tracing::warn!(%error, "the upkeep of indexes and storage was put off");
-                        break;
-                    }
-                }
+        tokio::spawn(async move {
+            let working = Arc::clone(&service);
+            let worked = tokio::task::spawn_blocking(move || {
+                // Each time the engine in use: a snapshot that is installed brings another one.
+                while !working.streams_end.is_cancelled() && working.node.engine().advance_upkeep(UPKEEP_ROWS)? {}
+                Ok::<_, cairn_engine::Error>(())
+            });
+            if let Ok(Err(error)) = worked.await {
+                // Such as for want of memory, which may be there later; filters are correct meanwhile.
+                tracing::warn!(%error, "the upkeep of indexes and storage was put off");
+                let _ = tokio::time::timeout(UPKEEP_RETRY, service.streams_end.cancelled()).await;
             }
             service.in_upkeep.store(false, Ordering::Release);
         });

@@ -178,3 +178,43 @@ async fn an_import_survives_the_stop_of_each_node_in_turn() {
     // Were a batch applied twice, an insert would have failed.
     assert_eq!((acknowledged, space.count().await.unwrap().count), (count, count));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_a_space_counts_on_every_node() {
+    let mut cluster = TestCluster::start().await;
+    let client = cluster.client();
+    client.create_space(cairn_client::NewSpace::new("notes", 2)).await.unwrap();
+    let space = client.space("notes");
+    let ranked = |id: i64| Memory::new(format!("text {id}")).id(id.to_string()).metadata("rank", id % 10);
+    space.add_all((0..500).map(ranked)).await.unwrap();
+    let below = || cairn_client::field("metadata.rank").lt(3);
+    for node in [1, 2, 3] {
+        // Each node has the space in memory when its fields change.
+        assert_eq!(cluster.client_of(&[node]).space("notes").count().filter(below()).await.unwrap().count, 150);
+    }
+    client.set_alias("live", "notes").await.unwrap();
+    let update =
+        client.update_space("live").fields([("rank", cairn_client::FieldType::Integer)]).dedup_by_content(true);
+    let updated = update.await.unwrap();
+    assert_eq!((updated.space.name.as_str(), updated.space.version), ("notes", 3));
+    for node in [1, 2, 3] {
+        let here = cluster.client_of(&[node]);
+        let live = here.space("live");
+        assert_eq!(live.count().filter(below()).await.unwrap().count, 150, "node {node}, while it may be building");
+        let began = std::time::Instant::now();
+        while !live.info().await.unwrap().space.building.is_empty() {
+            assert!(began.elapsed() < PATIENCE, "node {node} builds for ever");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(live.count().filter(below()).await.unwrap().count, 150, "node {node}");
+    }
+    // A leader that comes later knows it too, and so does a node that starts again.
+    let leader = cluster.leader();
+    cluster.stop(leader).await;
+    let twin = client.space("live").add(Memory::new("text 7").id("twin")).await.unwrap();
+    assert_eq!(twin.results[0].outcome, cairn_client::Outcome::Deduplicated);
+    cluster.start_again(leader).await;
+    let again = cluster.client_of(&[leader]);
+    assert_eq!(again.space("live").count().filter(below()).await.unwrap().count, 150);
+    assert_eq!(again.remove_alias("live").await.unwrap().previous_space.as_deref(), Some("notes"));
+}
