@@ -86,12 +86,18 @@ async fn a_retried_request_is_applied_once_even_on_another_node_after_the_leader
     make_space(&client).await;
     let write = |client: &Client| client.space(SPACE).add(Memory::new("once")).request_id("the-one");
     let first = write(&client).await.unwrap();
+    add(&client, 1..2).await;
+    // Applied twice, it would meet version 2 and fail.
+    let change =
+        |client: &Client| client.space(SPACE).update("n1").kind("fact").expected_version(1).request_id("the-change");
+    let changed = change(&client).await.unwrap();
 
     let leader = client.status().await.unwrap().leader_id;
     cluster.kill(leader).unwrap();
     let again = write(&client).await.unwrap();
     assert_eq!(first.results, again.results);
-    assert_eq!(count(&client).await, 1);
+    assert_eq!(count(&client).await, 2);
+    assert_eq!(change(&client).await.unwrap().memory, changed.memory);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -170,3 +170,46 @@ async fn a_history_tells_who_and_why_and_goes_with_its_memory() {
         assert_eq!((status.code(), violations(&status)[0].0.as_str()), (Code::InvalidArgument, field));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_and_histories_are_served_as_json_too() {
+    let mut node = TestNode::start().await;
+    node.create(v1::Space { history_depth: 5, ..space("notes", 4, "hash") }).await;
+    node.add("notes", vec![memory("a", "tea", &[])]).await;
+    let path = "/v1/spaces/notes/memories/a";
+    let patch = async |body: serde_json::Value| {
+        node.http("PATCH", path, &["content-type: application/json"], body.to_string().as_bytes()).await
+    };
+    let change = serde_json::json!({
+        "memory": {"content": "coffee", "metadata": {"cup": {"map_value": {"entries": {"size": 2}}}}},
+        "update_mask": ["content", "metadata.cup.size"],
+        "expected_version": "1",
+        "actor": "json",
+        "reason": "said so",
+    });
+    let answer = patch(change.clone()).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let updated = answer.json();
+    assert_eq!(
+        (updated["memory"]["content"].as_str(), updated["memory"]["version"].as_str()),
+        (Some("coffee"), Some("2"))
+    );
+    assert!(!updated["position"].as_str().unwrap().is_empty());
+
+    let stale = patch(change).await;
+    assert_eq!((stale.status, stale.json()["reason"].as_str()), (409, Some("VERSION_MISMATCH")), "{}", stale.body);
+    let unknown = patch(serde_json::json!({"memory": {"kind": "x"}, "update_mask": "color"})).await;
+    assert_eq!(
+        (unknown.status, unknown.json()["reason"].as_str()),
+        (400, Some("INVALID_ARGUMENT")),
+        "{}",
+        unknown.body
+    );
+
+    let history = node.http("GET", &format!("{path}/history?page_size=1"), &[], b"").await.json();
+    let newest = &history["revisions"][0];
+    assert_eq!((newest["change"].as_str(), newest["actor"].as_str()), (Some("CHANGE_TYPE_UPDATED"), Some("json")));
+    let token = history["next_page_token"].as_str().unwrap();
+    let rest = node.http("GET", &format!("{path}/history?page_size=1&page_token={token}"), &[], b"").await.json();
+    assert_eq!(rest["revisions"][0]["memory"]["content"].as_str(), Some("tea"));
+}
