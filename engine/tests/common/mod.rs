@@ -137,14 +137,21 @@ impl Bed {
     }
 }
 
+/// Copies a store in use as a crash would leave it. The store may remove files in the background that what was copied
+/// before still names: a copy during which files came or went is made again.
 pub fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        // A file that the store removes while we copy was not part of its state any more.
-        if let Err(e) = std::fs::copy(entry.path(), to.join(entry.file_name())) {
-            assert_eq!(e.kind(), std::io::ErrorKind::NotFound);
+    loop {
+        std::fs::create_dir_all(to).unwrap();
+        let before = files(from);
+        let copied = before.iter().all(|file| match std::fs::copy(file, to.join(file.file_name().unwrap())) {
+            Ok(_) => true,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
+            Err(e) => panic!("{}: {e}", file.display()),
+        });
+        if copied && files(from) == before {
+            return;
         }
+        std::fs::remove_dir_all(to).unwrap();
     }
 }
 
