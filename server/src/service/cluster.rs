@@ -91,6 +91,8 @@ impl ClusterService for Cluster {
         let work = |call: Call, message: v1::DrainNodeRequest| async move {
             let node_id = if message.node_id == 0 { service.node.node_id() } else { message.node_id };
             let state = service.node.drain_node(node_id, message.drain, call.deadline.into_std()).await?;
+            // Probes see it at once where it is this node, and not only with the next look.
+            service.observe();
             Ok(v1::DrainNodeResponse { state: Some(state) })
         };
         service.serve(Operation::ChangeCluster, Effect::Observe, request, work).await
