@@ -3,6 +3,7 @@
 //! | bench | measures |
 //! |---|---|
 //! | `benches/codec` | protobuf against bincode and postcard on the messages of log and store |
+//! | `benches/apply` | how long searches wait for large writes to their space |
 //! | `benches/seal` | sealing and opening of records and frames, lookup ids |
 //! | the subcommands of this program | the index on a corpus; a table, and with `--json FILE` one JSON object per line |
 //!
@@ -11,6 +12,7 @@
 //! ```text
 //! cargo run --release -p cairn-bench -- index --corpus DIR [--queries Q.npy --truth T.npy] [--json FILE]
 //! cargo run --release -p cairn-bench -- filters --corpus DIR [--json FILE]
+//! cargo run --release -p cairn-bench -- cluster --nodes 3 --clients 1,8,64,512 --seconds 20 [--peer etcd] [--json FILE]
 //! cargo run --release -p cairn-bench -- churn --corpus DIR [--json FILE]
 //! cargo run --release -p cairn-bench -- mixed --corpus DIR [--json FILE]
 //! cargo run --release -p cairn-bench -- tenants [--json FILE]
@@ -24,12 +26,14 @@
 //! | `mixed.rs` | searches under a steady stream of writes |
 //! | `tenants.rs` | memory and searches of many small partitions |
 //! | `serve.rs` | the same as `index`, driven line by line by `bench/peers` |
+//! | `cluster/` | whole clusters of processes under load, and etcd |
 //! | `systems.rs` | what is measured, behind one trait |
 //! | `corpus.rs` | the vectors, queries and true neighbours |
 //! | `npy.rs` | the reader of `.npy` files |
 //! | `report.rs` | measurements as a table and as JSON lines |
 
 mod churn;
+mod cluster;
 mod corpus;
 mod filters;
 mod index;
@@ -64,6 +68,8 @@ enum Bench {
     Mixed(mixed::MixedArguments),
     /// Memory and searches of many small partitions.
     Tenants(tenants::TenantArguments),
+    /// Whole clusters under load, and etcd beside them.
+    Cluster(cluster::ClusterArguments),
     /// Builds, then measures a setting for each line of input.
     Serve(serve::ServeArguments),
 }
@@ -77,7 +83,9 @@ enum BenchError {
     Format { path: String, reason: String },
     #[error("the index refused: {0}")]
     Index(#[from] cairn_index::IndexError),
-    #[error("cannot write: {0}")]
+    #[error("{0}")]
+    Cluster(String),
+    #[error("cannot read or write: {0}")]
     Output(#[from] std::io::Error),
 }
 
@@ -89,6 +97,7 @@ fn main() -> ExitCode {
         Bench::Churn(arguments) => churn::run(&arguments),
         Bench::Mixed(arguments) => mixed::run(&arguments),
         Bench::Tenants(arguments) => tenants::run(&arguments),
+        Bench::Cluster(arguments) => cluster::run(&arguments),
         Bench::Serve(arguments) => serve::run(&arguments),
     };
     match result {
