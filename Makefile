@@ -1,7 +1,7 @@
 # Everything a developer or an operator of one machine runs. Each command sets itself up; see scripts/setup.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help run model demo test check fix proto-image bench bench-index
+.PHONY: help run model demo test chaos mutants check fix proto-image bench bench-index
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,12 @@ check: ## Every check that changes nothing: formatting, lints, dependencies, hou
 
 fix: ## Mend what can be mended without thinking: formatting and the lints that mend themselves
 	@scripts/fix.sh
+
+chaos: ## Processes under faults for MINUTES (default 5), their histories checked for linearizability
+	@scripts/chaos.sh
+
+mutants: ## Take out one defence at a time and show that tests turn red; takes long
+	@scripts/mutants.sh $(NAMES)
 
 proto-image: ## Take the public API as it is now as the one that must stay compatible
 	@scripts/proto_image.sh

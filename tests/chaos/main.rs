@@ -1,0 +1,238 @@
+//! Three real processes under faults, and clients that write down every call: the history of each memory must be linearizable,
+//! and after all faults every node must hold the same.
+//!
+//! ```text
+//!   clients ──calls──▶ nodes ──links (proxies)──▶ nodes        faults: kill, pause, cut, one-way cut, silence, transfer
+//!      └─history─▶ stateright's LinearizabilityTester, memory by memory
+//! ```
+//!
+//! `CAIRN_CHAOS_SECONDS` says how long; without it the run is short. `CAIRN_CHAOS_SEED` repeats the order of the faults, as
+//! far as processes allow. `make chaos MINUTES=30` runs it.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `history.rs` | what clients saw, and its check |
+//! | `links.rs` | the connections between the nodes, which can be cut and silenced |
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that meets an error has failed; it says what it did"
+)]
+
+mod history;
+mod links;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use cairn_client::{Client, ErrorKind, Memory, NewSpace, RetryPolicy};
+use cairn_tests::TestCluster;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::task::JoinSet;
+
+use history::{History, Op, Ret};
+use links::Links;
+
+const NODES: u64 = 3;
+const WORKERS: u64 = 6;
+const SPACE: &str = "register";
+/// Memories that are in use at one time.
+const KEYS: u64 = 4;
+/// Calls to one memory, about: the search for an order grows quickly with them.
+const CALLS_PER_KEY: u64 = 24;
+const CALL_WITHIN: Duration = Duration::from_secs(3);
+
+/// Numbers that depend on the seed only.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) % limit
+    }
+
+    fn millis(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(from + self.below(to - from))
+    }
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn histories_under_faults_are_linearizable() {
+    let seconds = from_environment("CAIRN_CHAOS_SECONDS").unwrap_or(15);
+    let seed = from_environment("CAIRN_CHAOS_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    println!("chaos for {seconds} s, CAIRN_CHAOS_SEED={seed}");
+    let (mut cluster, links) = linked_cluster().await;
+    cluster.client().create_space(NewSpace::new(SPACE, 2)).await.unwrap();
+
+    let (history, is_over) = (Arc::new(History::default()), Arc::new(AtomicBool::new(false)));
+    let mut workers = JoinSet::new();
+    for number in 0..WORKERS {
+        let clients = (1..=NODES).map(|id| client_of(&cluster, id)).collect();
+        workers.spawn(work(number, clients, Arc::clone(&history), Arc::clone(&is_over)));
+    }
+    let faults = faults_for(Duration::from_secs(seconds), Dice(seed | 1), &mut cluster, &links).await;
+    is_over.store(true, Ordering::Relaxed);
+    while let Some(worker) = workers.join_next().await {
+        worker.unwrap();
+    }
+
+    cluster.wait_until_ready().await.unwrap();
+    read_all(&cluster, &history).await;
+    cluster.wait_until_equal().await;
+    let checked = history.check();
+    println!("{checked}; faults: {faults:?}");
+    assert!(checked.violations.is_empty(), "not linearizable:\n{}", checked.violations.join("\n\n"));
+    assert!(checked.answered > seconds * 5, "hardly anything was done: {checked}");
+}
+
+/// A cluster whose nodes reach each other through [`Links`].
+async fn linked_cluster() -> (TestCluster, Links) {
+    let mut cluster = TestCluster::new(NODES);
+    let links = Links::between(cluster.nodes().iter().map(|node| (node.id, node.peer)).collect()).await;
+    for from in 1..=NODES {
+        let path = cluster.directory().join(format!("node-{from}.yaml"));
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        for to in (1..=NODES).filter(|to| *to != from) {
+            let direct = format!("peer_address: \"{}\"", cluster.node(to).peer);
+            assert!(text.contains(&direct), "{text}");
+            text = text.replace(&direct, &format!("peer_address: \"{}\"", links.address(from, to)));
+        }
+        std::fs::write(&path, text).unwrap();
+    }
+    for id in 1..=NODES {
+        cluster.start_node(id).unwrap();
+    }
+    cluster.wait_until_ready().await.unwrap();
+    (cluster, links)
+}
+
+fn client_of(cluster: &TestCluster, id: u64) -> Client {
+    // No retries beyond the ones of the node: an answer that was lost is kept as one that was lost.
+    let retry = RetryPolicy { unreachable_max: 1, ..RetryPolicy::default() };
+    Client::builder().endpoints([cluster.node(id).endpoint()]).deadline(CALL_WITHIN).retry(retry).build().unwrap()
+}
+
+/// Calls one node after the other, until the end.
+async fn work(number: u64, clients: Vec<Client>, history: Arc<History>, is_over: Arc<AtomicBool>) {
+    let mut dice = Dice(number * 0x9E37_79B9 + 1);
+    while !is_over.load(Ordering::Relaxed) {
+        let client = &clients[dice.below(NODES) as usize];
+        let key = history.next_key(KEYS, CALLS_PER_KEY, dice.below(KEYS));
+        let op = match dice.below(10) {
+            0..4 => Op::Write(history.next_value()),
+            4 => Op::Delete,
+            _ => Op::Read,
+        };
+        call(client, &history, key, op).await;
+        tokio::time::sleep(dice.millis(1, 20)).await;
+    }
+}
+
+/// One call, written down before it is sent and when it is answered. Without an answer nobody knows what became of it.
+async fn call(client: &Client, history: &History, key: String, op: Op) {
+    let number = history.invoke(&key, &op);
+    let space = client.space(SPACE);
+    let answer = match &op {
+        Op::Write(value) => {
+            let memory = Memory::new(value.to_string()).id(&key).vector(vec![1.0, *value as f32 + 1.0]);
+            space.add(memory).await.map(|_| Ret::Written)
+        }
+        Op::Delete => space.delete([&key]).await.map(|deleted| Ret::Deleted(deleted.count == 1)),
+        Op::Read => space
+            .get([&key])
+            .await
+            .map(|found| Ret::Value(found.memories.first().map(|memory| memory.content.parse().unwrap()))),
+    };
+    match answer {
+        Ok(answer) => history.answer(number, &key, answer),
+        Err(error) => {
+            let expected = [ErrorKind::Unavailable, ErrorKind::DeadlineExceeded, ErrorKind::Overloaded];
+            assert!(expected.contains(&error.kind()), "{error:?}");
+            history.lose(&op);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Has every node read every memory, as calls of the history.
+async fn read_all(cluster: &TestCluster, history: &History) {
+    for id in 1..=NODES {
+        let client = client_of(cluster, id);
+        for key in history.keys() {
+            call(&client, history, key, Op::Read).await;
+        }
+    }
+}
+
+/// Breaks things and mends them again, for some time; returns how often which.
+async fn faults_for(
+    time: Duration,
+    mut dice: Dice,
+    cluster: &mut TestCluster,
+    links: &Links,
+) -> BTreeMap<&'static str, u64> {
+    let until = Instant::now() + time;
+    let mut counts = BTreeMap::new();
+    while Instant::now() < until {
+        tokio::time::sleep(dice.millis(200, 1_500)).await;
+        let node = 1 + dice.below(NODES);
+        let other = 1 + (node + dice.below(NODES - 1)) % NODES;
+        let lasting = dice.millis(300, 3_000);
+        let name = match dice.below(8) {
+            0 | 1 => {
+                cluster.kill(node).unwrap();
+                tokio::time::sleep(lasting / 2).await;
+                cluster.start_node(node).unwrap();
+                "kill"
+            }
+            2 => {
+                signal(cluster, node, Signal::STOP);
+                tokio::time::sleep(lasting).await;
+                signal(cluster, node, Signal::CONT);
+                "pause"
+            }
+            3 => {
+                links.isolate(node, NODES);
+                "isolation"
+            }
+            4 => {
+                links.cut(node, other);
+                "one-way cut"
+            }
+            5 => {
+                links.cut(node, other);
+                links.cut(other, node);
+                "bridge"
+            }
+            6 => {
+                links.silence(node, other);
+                "silence"
+            }
+            _ => {
+                // It may well be refused, as when there is no leader.
+                let _ = client_of(cluster, node).transfer_leadership(Some(other)).await;
+                "transfer"
+            }
+        };
+        if links.are_harmed() {
+            tokio::time::sleep(lasting).await;
+            links.mend();
+        }
+        *counts.entry(name).or_default() += 1;
+    }
+    counts
+}
+
+fn signal(cluster: &TestCluster, id: u64, signal: Signal) {
+    let process = cluster.node(id).process_id().and_then(|process| Pid::from_raw(process as i32));
+    kill_process(process.unwrap(), signal).unwrap();
+}
