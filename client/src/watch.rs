@@ -21,7 +21,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone, PartialEq)]
 pub enum WatchEvent {
     /// A memory changed.
-    Change(Change),
+    Change(Box<Change>),
     /// Nothing else happened up to here. The first event of a watch tells the position that it begins behind.
     Progress(Position),
 }
@@ -190,14 +190,14 @@ impl WatchEvent {
             None => return Err(Error::malformed("the message of a watch")),
         };
         let kind = change_kind(change.r#type())?;
-        Ok(Self::Change(Change {
+        Ok(Self::Change(Box::new(Change {
             kind,
             id: change.id,
             version: change.version,
             changed_at: change.changed_at.map(Into::into),
             memory: change.memory.map(Into::into),
             position: change.position.into(),
-        }))
+        })))
     }
 }
 

@@ -109,3 +109,36 @@ async fn a_field_and_deduplication_are_built_in_the_background() {
     let twin = node.add("notes", vec![memory("twin", "text 7", &[])]).await;
     assert_eq!(twin.results[0].outcome(), v1::WriteOutcome::Deduplicated);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_space_gives_the_disk_back_by_itself() {
+    let mut node = TestNode::with_notes().await;
+    // Text that does not compress, several times what the store holds in memory.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut text = || -> String {
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            char::from(b'!' + (state % 90) as u8)
+        };
+        (0..100_000).map(|_| next()).collect()
+    };
+    for batch in 0..12 {
+        let memories = (0..20).map(|id| memory(&format!("m{batch}-{id}"), &text(), &[])).collect();
+        node.add("notes", memories).await;
+    }
+    let full = node.store_bytes();
+    assert!(full > 8 << 20, "{full} bytes are on the disk");
+    let delete = v1::DeleteSpaceRequest { name: "notes".into(), request_id: String::new() };
+    assert_eq!(node.spaces.delete_space(delete).await.unwrap().into_inner().deleted_count, 240);
+    let began = std::time::Instant::now();
+    while node.store_bytes() > full / 4 {
+        assert!(
+            began.elapsed() < std::time::Duration::from_secs(60),
+            "{} of {full} bytes are left",
+            node.store_bytes()
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+}

@@ -70,6 +70,27 @@ impl TestNode {
         node
     }
 
+    /// Bytes of all files of the store.
+    pub(crate) fn store_bytes(&self) -> u64 {
+        fn bytes_below(dir: &Path) -> u64 {
+            let entries = std::fs::read_dir(dir).map(|entries| entries.flatten().collect()).unwrap_or(Vec::new());
+            let bytes = |entry: std::fs::DirEntry| {
+                let path = entry.path();
+                // A file that the store removes meanwhile takes nothing any more.
+                let length = || entry.metadata().map_or(0, |metadata| metadata.len());
+                if path.is_dir() {
+                    bytes_below(&path)
+                } else if path.extension().is_some_and(|extension| extension == "sst") {
+                    length()
+                } else {
+                    0
+                }
+            };
+            entries.into_iter().map(bytes).sum()
+        }
+        bytes_below(self.directory.path())
+    }
+
     pub(crate) async fn create(&mut self, space: v1::Space) -> v1::Space {
         let request = v1::CreateSpaceRequest { space: Some(space), request_id: String::new() };
         self.spaces.create_space(request).await.unwrap().into_inner().space.unwrap()
