@@ -239,7 +239,7 @@ fn carry_out(bed: &mut Bed, step: &Step) {
         Step::Add { space, ids, ttl } => {
             let expiry =
                 ttl.map(|ttl| v1::memory::Expiry::Ttl(prost_types::Duration { seconds: i64::from(ttl), nanos: 0 }));
-            let user = |id: &u8| if id % 2 == 0 { "even" } else { "odd" };
+            let user = |id: &u8| if id.is_multiple_of(2) { "even" } else { "odd" };
             let wire = |id: &u8| v1::Memory { expiry, ..owned(&format!("id{id}"), user(id), None) };
             bed.add(SPACES[*space], ids.iter().map(wire).collect()).unwrap();
         }

@@ -210,7 +210,7 @@ impl Import {
 
 /// The first message of a stream.
 async fn header(received: &mut Streaming<v1::ImportMemoriesRequest>) -> Result<v1::ImportHeader, End> {
-    let first = received.message().await.map_err(unreadable)?;
+    let first = received.message().await.map_err(|status| unreadable(&status))?;
     let Some(Received::Header(header)) = first.and_then(|first| first.message) else {
         return Err(Problem::invalid("header", "must be the first message of the stream").into());
     };
@@ -241,7 +241,7 @@ async fn next_batch(
     received: &mut Streaming<v1::ImportMemoriesRequest>,
     expected: Option<u64>,
 ) -> Result<Option<v1::ImportBatch>, End> {
-    let Some(message) = received.message().await.map_err(unreadable)? else { return Ok(None) };
+    let Some(message) = received.message().await.map_err(|status| unreadable(&status))? else { return Ok(None) };
     let bytes = message.encoded_len();
     let Some(Received::Batch(batch)) = message.message else {
         return Err(Problem::invalid("batch", "must be set in every message behind the first").into());
@@ -261,7 +261,7 @@ async fn next_batch(
 }
 
 /// What a message that could not be read means: one that is too large or none at all, else that the client is gone.
-fn unreadable(status: Status) -> End {
+fn unreadable(status: &Status) -> End {
     let limit = MESSAGE_BYTES_MAX >> 20;
     match status.code() {
         Code::OutOfRange => Problem::invalid("batch", format!("a message holds at most {limit} MiB")).into(),

@@ -73,7 +73,7 @@ impl TestNode {
     /// Bytes of all files of the store.
     pub(crate) fn store_bytes(&self) -> u64 {
         fn bytes_below(dir: &Path) -> u64 {
-            let entries = std::fs::read_dir(dir).map(|entries| entries.flatten().collect()).unwrap_or(Vec::new());
+            let entries: Vec<_> = std::fs::read_dir(dir).map(|entries| entries.flatten().collect()).unwrap_or_default();
             let bytes = |entry: std::fs::DirEntry| {
                 let path = entry.path();
                 // A file that the store removes meanwhile takes nothing any more.

@@ -68,7 +68,7 @@ pub(super) async fn run(context: &mut Context, args: ImportArgs) -> Result<()> {
         summary.add_results(&batch.results, &batch.position);
         let mut places = shared.places.lock();
         let done = batch.results.len().min(places.len());
-        let last = places.drain(..done).last();
+        let last = places.drain(..done).next_back();
         progress.set_position(last.map_or(0, |place| place.bytes_read));
     }
     progress.finish_and_clear();
