@@ -364,6 +364,38 @@ fn a_history_is_bounded_names_who_and_why_and_goes_with_its_memory() {
 }
 
 #[test]
+fn a_history_follows_the_depth_that_its_space_is_given() {
+    let mut bed = bed(5);
+    let deepen = |bed: &mut Bed, history_depth: u32| {
+        let request = v1::UpdateSpaceRequest {
+            space: Some(v1::Space { name: "notes".into(), history_depth, ..Default::default() }),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["history_depth".into()] }),
+            ..Default::default()
+        };
+        bed.write(WriteRequest::UpdateSpace(request)).unwrap();
+    };
+    let versions = |bed: &Bed| {
+        let revisions = history(bed, "a").unwrap();
+        revisions.iter().map(|revision| revision.memory.as_ref().unwrap().version).collect::<Vec<_>>()
+    };
+    for _ in 0..5 {
+        bed.add("notes", vec![memory("a", "x")]).unwrap();
+    }
+    assert_eq!(versions(&bed), [5, 4, 3, 2, 1]);
+    deepen(&mut bed, 2);
+    assert_eq!(versions(&bed), [5, 4, 3], "what is beyond the depth is hidden at once");
+    bed.add("notes", vec![memory("a", "x")]).unwrap();
+    deepen(&mut bed, 5);
+    assert_eq!(versions(&bed), [6, 5, 4], "and gone with the next write");
+    deepen(&mut bed, 0);
+    bed.add("notes", vec![memory("a", "x")]).unwrap();
+    deepen(&mut bed, 5);
+    assert_eq!(versions(&bed), [7]);
+    bed.add("notes", vec![memory("a", "x")]).unwrap();
+    assert_eq!(versions(&bed), [8, 7]);
+}
+
+#[test]
 fn pages_of_a_history_belong_together() {
     let mut bed = bed(100);
     for _ in 0..5 {

@@ -63,6 +63,38 @@ async fn a_new_content_is_embedded_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn texts_are_embedded_anew_where_the_space_changes_meanwhile() {
+    let mut node = TestNode::start().await;
+    node.create(space("words", 384, "hash")).await;
+    node.add("words", vec![memory("a", "nothing yet", &[])]).await;
+    let mut spaces = node.spaces.clone();
+    let relabel = tokio::spawn(async move {
+        for number in 0..40 {
+            let mut space = space("words", 384, "hash");
+            space.embeddings[0].name = "default".into();
+            space.embeddings[0].model = format!("m{}", number % 2);
+            let request = v1::UpdateSpaceRequest {
+                space: Some(space),
+                update_mask: Some(prost_types::FieldMask { paths: vec!["embeddings.default.model".into()] }),
+                ..Default::default()
+            };
+            spaces.update_space(request).await.unwrap();
+        }
+    });
+    let mut written = 0;
+    while !relabel.is_finished() || written == 0 {
+        let change = request("words", &["content"], memory("a", &format!("text number {written}"), &[]));
+        match update(&mut node, change).await {
+            Ok(_) => written += 1,
+            // It met a change each time that the server tried.
+            Err(status) => assert_eq!(reason(&status), "EMBEDDER_CHANGED", "{status:?}"),
+        }
+    }
+    relabel.await.unwrap();
+    assert!(best(&mut node, &format!("text number {}", written - 1)).await.1 > 0.999);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_content_without_an_embedder_needs_a_vector() {
     let mut node = TestNode::with_notes().await;
     node.add("notes", vec![memory("a", "tea", &[1.0, 0.0, 0.0, 0.0])]).await;
