@@ -24,6 +24,9 @@ pub(crate) struct IndexArguments {
     /// Only the first so many vectors.
     #[arg(long)]
     count: Option<usize>,
+    /// From so many vectors on there is a graph; 0: the default.
+    #[arg(long, default_value_t = 0)]
+    graph_from: u64,
     /// Threads that build; 1: one vector after the other.
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -40,7 +43,7 @@ pub(crate) fn run(arguments: &IndexArguments) -> Result<(), BenchError> {
     }
     let mut report = Report::new(arguments.json.as_deref())?;
     let start = Instant::now();
-    let cairn = Cairn::build_on(&corpus.base, corpus.base.rows(), arguments.threads)?;
+    let cairn = Cairn::build_with(&corpus.base, corpus.base.rows(), arguments.threads, arguments.graph_from)?;
     let built = Built { name: cairn.name(), seconds: start.elapsed().as_secs_f64() };
     for setting in cairn.settings() {
         report.add(&measure(&cairn, setting, &corpus, &built)?)?;

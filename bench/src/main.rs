@@ -4,10 +4,11 @@
 //! |---|---|
 //! | `benches/codec` | protobuf against bincode and postcard on the messages of log and store |
 //! | `benches/apply` | how long searches wait for large writes to their space |
+//! | `benches/index` | the index's hot paths: flat scans, the graph, a filter, linking |
 //! | `benches/seal` | sealing and opening of records and frames, lookup ids |
 //! | the subcommands of this program | the index on a corpus; a table, and with `--json FILE` one JSON object per line |
 //!
-//! Run the first two with `make bench`, or one of them with `cargo bench --package cairn-bench --bench seal`; the last with
+//! Run the benches with `make bench`, or one of them with `cargo bench --package cairn-bench --bench seal`; the last with
 //!
 //! ```text
 //! cargo run --release -p cairn-bench -- index --corpus DIR [--queries Q.npy --truth T.npy] [--json FILE]

@@ -61,6 +61,16 @@ impl Cairn {
 
     /// Adds the first so many vectors; on several threads, all are linked at the end.
     pub(crate) fn build_on(base: &Table<f32>, count: usize, threads: usize) -> Result<Self, BenchError> {
+        Self::build_with(base, count, threads, 0)
+    }
+
+    /// The same with a graph from so many vectors on; 0: the default.
+    pub(crate) fn build_with(
+        base: &Table<f32>,
+        count: usize,
+        threads: usize,
+        graph_from: u64,
+    ) -> Result<Self, BenchError> {
         let mut partition = Partition::new(PartitionOptions {
             dimension: base.columns,
             metric: Metric::Cosine,
@@ -69,12 +79,12 @@ impl Cairn {
             budget: MemoryBudget::unlimited(),
         })?;
         if threads == 1 {
-            partition.enable_graph(0);
+            partition.enable_graph(graph_from);
         }
         for row in 0..count {
             partition.upsert(key(row), row.to_string().as_bytes(), &(), Some(base.row(row)))?;
         }
-        partition.enable_graph(0);
+        partition.enable_graph(graph_from);
         partition.link_all(threads);
         while partition.maintain(1000) > 0 {}
         Ok(Self { partition, threads })
