@@ -20,6 +20,9 @@ pub enum IndexError {
     /// All values are zero, which has no direction. Only under [`crate::Metric::Cosine`]. The caller's mistake.
     #[error("a zero vector has no cosine")]
     ZeroVector,
+    /// A vector was made ready for a partition of another dimension, metric or storage.
+    #[error("the vector was made ready for another partition")]
+    PreparedForAnother,
     /// A dimension outside of 1..=4096.
     #[error("dimension {0} is not within 1 to 4096")]
     UnsupportedDimension(usize),

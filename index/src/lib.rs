@@ -17,6 +17,7 @@
 //! | `attributes/` | the indexed values, and which memories match a filter |
 //! | `tiers.rs` | when a partition's vectors are searched flat, and when over a graph |
 //! | `vectors.rs` | vectors by slot, and the flat search |
+//! | `prepared.rs` | vectors made ready before a partition is changed |
 //! | `originals.rs` | the vectors by which candidates are scored exactly |
 //! | `graph/` | the graph over the vectors of a large partition |
 //! | `codes.rs` | 8-bit codes, and the proof of how far their scores can be off |
@@ -41,6 +42,7 @@ mod graph;
 mod metric;
 mod originals;
 mod partition;
+mod prepared;
 mod rotation;
 mod schema;
 mod slots;
@@ -59,5 +61,6 @@ pub use filter::{Condition, Field, FieldSource, Filter, FilterError, Scalar, Sca
 pub use metric::Metric;
 pub use originals::{Records, VectorStorage};
 pub use partition::{Hit, LinkPlans, Partition, PartitionOptions, SearchOutput, SearchParams, SearchRequest, Strategy};
+pub use prepared::{PreparedVector, VectorPreparer};
 pub use schema::{FieldType, MAX_FIELDS, Schema, SchemaError};
 pub use slots::MemoryKey;

@@ -2,6 +2,7 @@
 
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+use zeroize::Zeroizing;
 
 use crate::arena::Arena;
 use crate::budget::MemoryBudget;
@@ -9,6 +10,7 @@ use crate::codes::{fill_row, vector_stride};
 use crate::distance::prefetch;
 use crate::error::IndexError;
 use crate::metric::Metric;
+use crate::prepared::PreparedVector;
 
 /// Where a partition has the vectors by which candidates are scored exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -79,30 +81,30 @@ impl Originals {
         }
     }
 
-    /// Keeps a row that [`fill_row`] has filled, and changes it to what is kept.
-    pub(crate) fn insert(&mut self, slot: u32, metric: Metric, row: &mut [f32]) {
+    /// Keeps a vector in a slot for which there is room.
+    pub(crate) fn insert(&mut self, slot: u32, vector: &PreparedVector) {
         match self {
-            Self::F32(values) => values.row_mut(slot).copy_from_slice(row),
+            Self::F32(values) => values.row_mut(slot).copy_from_slice(&vector.row),
             Self::F16 { values, factors } => {
-                let bits = values.row_mut(slot);
-                let factor = halve(row, metric, bits);
-                factors.row_mut(slot)[0] = factor;
-                expand(bits, factor, row);
+                if let Some(halves) = &vector.halves {
+                    values.row_mut(slot).copy_from_slice(&halves.bits);
+                    factors.row_mut(slot)[0] = halves.factor;
+                }
             }
             Self::Elsewhere { .. } => {}
         }
     }
 
-    /// Whether a slot keeps what it would keep of a row that [`fill_row`] has filled; `None` where it keeps nothing.
-    pub(crate) fn is_same(&self, slot: u32, metric: Metric, row: &[f32]) -> Option<bool> {
+    /// Whether a slot keeps what it would keep of a vector.
+    pub(crate) fn is_same(&self, slot: u32, vector: &PreparedVector) -> bool {
         match self {
-            Self::F32(values) => Some(values.row(slot) == row),
+            Self::F32(values) => *values.row(slot) == **vector.row,
             Self::F16 { values, factors } => {
-                let mut bits = vec![0; row.len()];
-                let factor = halve(row, metric, &mut bits);
-                Some(factors.row(slot)[0] == factor && values.row(slot) == bits)
+                let is_half =
+                    |halves: &Halves| *values.row(slot) == **halves.bits && factors.row(slot)[0] == halves.factor;
+                vector.halves.as_ref().is_some_and(is_half)
             }
-            Self::Elsewhere { .. } => None,
+            Self::Elsewhere { .. } => true,
         }
     }
 
@@ -191,20 +193,27 @@ impl Drop for Room {
     }
 }
 
-/// Writes a row as 16-bit floats, each over the factor that it returns.
-fn halve(row: &[f32], metric: Metric, bits: &mut [u16]) -> f32 {
-    let largest = row.iter().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
-    // A power of two, so that dividing by it loses nothing.
-    let factor = f32::from_bits(largest.to_bits() & 0x7f80_0000);
-    for (bits, value) in bits.iter_mut().zip(row) {
-        *bits = f16::from_f32(value / factor).to_bits();
+/// A row as bits of 16-bit floats, each the value over the factor.
+pub(crate) struct Halves {
+    bits: Zeroizing<Vec<u16>>,
+    factor: f32,
+}
+
+impl Halves {
+    /// Rounds a row that [`fill_row`] has filled to what 16 bits can stand for.
+    pub(crate) fn of(row: &mut [f32], metric: Metric) -> Self {
+        let largest = row.iter().fold(f32::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
+        // A power of two, so that dividing by it loses nothing.
+        let mut factor = f32::from_bits(largest.to_bits() & 0x7f80_0000);
+        let bits: Vec<u16> = row.iter().map(|value| f16::from_f32(value / factor).to_bits()).collect();
+        if metric == Metric::Cosine {
+            // Rounding has changed the length; the factor makes it 1 again.
+            let squared: f64 = bits.iter().map(|bits| f64::from(f16::from_bits(*bits)).powi(2)).sum();
+            factor = (1.0 / squared.sqrt()) as f32;
+        }
+        expand(&bits, factor, row);
+        Self { bits: Zeroizing::new(bits), factor }
     }
-    if metric != Metric::Cosine {
-        return factor;
-    }
-    // Rounding has changed the length; the factor makes it 1 again.
-    let squared: f64 = bits.iter().map(|bits| f64::from(f16::from_bits(*bits)).powi(2)).sum();
-    (1.0 / squared.sqrt()) as f32
 }
 
 fn expand(bits: &[u16], factor: f32, row: &mut [f32]) {

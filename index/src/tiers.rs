@@ -22,6 +22,7 @@ use crate::error::IndexError;
 use crate::graph::{Graph, Plan, Scratch, Target};
 use crate::metric::Metric;
 use crate::originals::{Records, VectorStorage};
+use crate::prepared::PreparedVector;
 use crate::vectors::{Exact, FlatSearch, Found, VectorStore};
 
 /// When a partition has a graph, and when it is walked.
@@ -156,8 +157,8 @@ impl Tiers {
         self.released.take()
     }
 
-    /// Keeps a checked vector in a slot that is not held and for which there is room.
-    pub(crate) fn insert(&mut self, slot: u32, vector: &[f32]) {
+    /// Keeps a vector in a slot that is not held and for which there is room.
+    pub(crate) fn insert(&mut self, slot: u32, vector: &PreparedVector) {
         debug_assert!(!self.holds(slot));
         self.store.insert(slot, vector);
         if self.graph.is_some() {

@@ -15,15 +15,15 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use roaring::RoaringBitmap;
-use zeroize::Zeroizing;
 
 use crate::arena::Arena;
 use crate::budget::MemoryBudget;
-use crate::codes::{Encoder, Query, code_stride, fill_row, vector_stride};
+use crate::codes::{Encoder, Query, code_stride, vector_stride};
 use crate::distance::{BoundColumns, Rows, kernels};
 use crate::error::IndexError;
 use crate::metric::Metric;
 use crate::originals::{Originals, Records, Room, VectorStorage};
+use crate::prepared::{PreparedVector, VectorPreparer};
 use crate::slots::{MemoryId, Slots};
 
 /// The largest dimension.
@@ -41,7 +41,7 @@ pub(crate) struct VectorStore {
     dimension: usize,
     metric: Metric,
     shift: u32,
-    encoder: Arc<Encoder>,
+    preparer: VectorPreparer,
     present: RoaringBitmap,
     codes: Arena<u8>,
     originals: Originals,
@@ -93,7 +93,7 @@ impl VectorStore {
             dimension,
             metric,
             shift,
-            encoder: shared_encoder(dimension),
+            preparer: VectorPreparer { dimension, metric, storage, encoder: shared_encoder(dimension) },
             present: RoaringBitmap::new(),
             codes: Arena::new(code_stride(dimension), shift, budget.clone()),
             originals: Originals::new(storage, dimension, vector_shift, budget),
@@ -104,18 +104,9 @@ impl VectorStore {
         })
     }
 
-    /// Whether a vector can be kept or searched for.
-    pub(crate) fn check(&self, vector: &[f32]) -> Result<(), IndexError> {
-        if vector.len() != self.dimension {
-            return Err(IndexError::WrongDimension { expected: self.dimension, found: vector.len() });
-        }
-        if let Some(position) = vector.iter().position(|value| !value.is_finite()) {
-            return Err(IndexError::NotFinite { position });
-        }
-        if self.metric == Metric::Cosine && vector.iter().all(|value| *value == 0.0) {
-            return Err(IndexError::ZeroVector);
-        }
-        Ok(())
+    /// What makes vectors ready for this store.
+    pub(crate) fn preparer(&self) -> &VectorPreparer {
+        &self.preparer
     }
 
     /// Makes room for a vector, so that [`Self::insert`] cannot fail.
@@ -128,35 +119,32 @@ impl VectorStore {
         if self.metric == Metric::L2 { self.squared.reserve(slot) } else { Ok(()) }
     }
 
-    /// Keeps a checked vector in a slot for which there is room, instead of one that may be there.
-    pub(crate) fn insert(&mut self, slot: u32, vector: &[f32]) {
-        let mut row = Zeroizing::new(vec![0.0; vector_stride(self.dimension)]);
-        fill_row(vector, self.metric, &mut row);
-        self.originals.insert(slot, self.metric, &mut row);
-        let terms = self.encoder.encode(&row, self.codes.row_mut(slot));
-        self.scale.row_mut(slot)[0] = terms.scale;
-        self.residual.row_mut(slot)[0] = terms.residual;
-        self.norm.row_mut(slot)[0] = terms.norm;
+    /// Keeps a vector that the store's own preparer has made ready, in a slot for which there is room, instead of one that may be
+    /// there.
+    pub(crate) fn insert(&mut self, slot: u32, vector: &PreparedVector) {
+        self.originals.insert(slot, vector);
+        self.codes.row_mut(slot).copy_from_slice(&vector.codes);
+        self.scale.row_mut(slot)[0] = vector.terms.scale;
+        self.residual.row_mut(slot)[0] = vector.terms.residual;
+        self.norm.row_mut(slot)[0] = vector.terms.norm;
         if self.metric == Metric::L2 {
-            self.squared.row_mut(slot)[0] = terms.squared;
+            self.squared.row_mut(slot)[0] = vector.terms.squared;
         }
         self.present.insert(slot);
     }
 
-    /// Whether a slot has exactly what it would have after a checked vector was inserted.
-    pub(crate) fn is_same(&self, slot: u32, vector: &[f32]) -> bool {
+    /// Whether a slot has exactly what it would have after the vector was inserted.
+    pub(crate) fn is_same(&self, slot: u32, vector: &PreparedVector) -> bool {
         if !self.present.contains(slot) {
             return false;
         }
-        let mut row = Zeroizing::new(vec![0.0; vector_stride(self.dimension)]);
-        fill_row(vector, self.metric, &mut row);
-        self.originals.is_same(slot, self.metric, &row).unwrap_or_else(|| {
-            let mut codes = Zeroizing::new(vec![0; code_stride(self.dimension)]);
-            let terms = self.encoder.encode(&row, &mut codes);
-            let kept = [self.scale.row(slot)[0], self.residual.row(slot)[0], self.norm.row(slot)[0]];
-            let is_squared_same = self.metric != Metric::L2 || self.squared.row(slot)[0] == terms.squared;
-            **codes == *self.codes.row(slot) && kept == [terms.scale, terms.residual, terms.norm] && is_squared_same
-        })
+        let terms = &vector.terms;
+        let kept = [self.scale.row(slot)[0], self.residual.row(slot)[0], self.norm.row(slot)[0]];
+        let is_squared_same = self.metric != Metric::L2 || self.squared.row(slot)[0] == terms.squared;
+        is_squared_same
+            && kept == [terms.scale, terms.residual, terms.norm]
+            && *self.codes.row(slot) == **vector.codes
+            && self.originals.is_same(slot, vector)
     }
 
     /// Forgets the vector of a slot and overwrites its bytes. Returns whether there was one.
@@ -177,7 +165,7 @@ impl VectorStore {
 
     /// Makes a checked query ready.
     pub(crate) fn query(&self, vector: &[f32]) -> Query {
-        Query::new(vector, self.metric, &self.encoder)
+        Query::new(vector, self.metric, &self.preparer.encoder)
     }
 
     /// The slots that have a vector.

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use cairn_index::{IndexError, MemoryBudget, MemoryKey, Partition, PartitionOptions, Schema};
+use cairn_index::{IndexError, MemoryBudget, MemoryKey, Partition, PartitionOptions, PreparedVector, Schema};
 use cairn_proto::storage::MemoryRecord;
 use parking_lot::{Mutex, RwLock};
 
@@ -58,6 +58,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 pub(crate) enum IndexChange {
     /// A memory was written.
     Upsert { memory: LookupId, record: Box<MemoryRecord>, vector: Option<Vec<f32>> },
+    /// The same with a vector that has been made ready for the space's partition.
+    UpsertPrepared { memory: LookupId, record: Box<MemoryRecord>, vector: Box<PreparedVector>, values: Vec<f32> },
     /// A memory was removed.
     Remove { memory: LookupId },
     /// Other fields are indexed from now on.
@@ -170,6 +172,7 @@ impl Partitions {
         }
         let changes: Vec<usize> = by_space.values().map(Vec::len).collect();
         let slots: Vec<_> = by_space.keys().map(|space| self.slot(*space)).collect();
+        slots.iter().zip(by_space.values_mut()).for_each(|(slot, changes)| slot.prepare(changes));
         let dropped = {
             let _publishing = self.publishing.lock();
             for slot in &slots {
@@ -359,6 +362,23 @@ impl Default for Slot {
 }
 
 impl Slot {
+    /// Makes vectors ready for the partition, before any lock is held for longer than it takes to ask how.
+    fn prepare(&self, changes: &mut Vec<IndexChange>) {
+        let preparer = match &*self.state.read() {
+            State::Ready(partition) => partition.preparer(),
+            _ => return,
+        };
+        let prepare = |change| {
+            let IndexChange::Upsert { memory, record, vector: Some(values) } = change else { return change };
+            match preparer.prepare(&values) {
+                Ok(vector) => IndexChange::UpsertPrepared { memory, record, vector: Box::new(vector), values },
+                // The partition will say what is wrong with it.
+                Err(_) => IndexChange::Upsert { memory, record, vector: Some(values) },
+            }
+        };
+        *changes = std::mem::take(changes).into_iter().map(prepare).collect();
+    }
+
     /// Gives the partition up, if it is there. The slot stays: whoever holds it sees all later changes.
     fn unload(&self) -> bool {
         let mut state = self.state.write();
@@ -387,6 +407,14 @@ impl State {
         for change in changes {
             let result = match change {
                 IndexChange::Upsert { memory, record, vector } => upsert(partition, memory, &record, vector.as_deref()),
+                IndexChange::UpsertPrepared { memory, record, vector, values } => {
+                    let (key, fields) = (MemoryKey(memory), RecordFields(&record));
+                    match partition.upsert_prepared(key, record.id.as_bytes(), &fields, Some(&vector)) {
+                        // Made again in between, as another kind of partition.
+                        Err(IndexError::PreparedForAnother) => upsert(partition, memory, &record, Some(&values)),
+                        result => result.map(|_| ()),
+                    }
+                }
                 IndexChange::Remove { memory } => {
                     partition.remove(&MemoryKey(memory));
                     Ok(())

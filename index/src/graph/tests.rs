@@ -27,7 +27,8 @@ impl Pair {
         self.remove(number);
         let slot = (0..).find(|slot| !self.store.present().contains(*slot) && !self.graph.holds(*slot)).unwrap();
         self.store.reserve(slot).unwrap();
-        self.store.insert(slot, vector);
+        let prepared = self.store.preparer().prepare(vector).unwrap();
+        self.store.insert(slot, &prepared);
         self.graph.reserve(slot).unwrap();
         self.graph.link(&self.store, slot);
         self.slots.insert(number, slot);

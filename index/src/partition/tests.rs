@@ -134,9 +134,15 @@ pub(super) fn run(partition: &mut Partition, model: &mut BTreeMap<u32, Known>, s
         match step {
             Step::Upsert(number, known) => {
                 let fields = fields(known.color);
-                let slot =
-                    partition.upsert(key(number), &id(number), fields.as_slice(), known.vector.as_deref()).unwrap();
-                assert_eq!(partition.key_of(slot), Some(key(number)));
+                let (key, id, vector) = (key(number), id(number), known.vector.as_deref());
+                let slot = if number % 2 == 0 {
+                    partition.upsert(key, &id, fields.as_slice(), vector).unwrap()
+                } else {
+                    let prepared = vector.map(|vector| partition.preparer().prepare(vector).unwrap());
+                    partition.upsert_prepared(key, &id, fields.as_slice(), prepared.as_ref()).unwrap()
+                };
+                let key = self::key(number);
+                assert_eq!(partition.key_of(slot), Some(key));
                 model.insert(number, known);
             }
             Step::Remove(number) => {
