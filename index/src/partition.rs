@@ -374,7 +374,7 @@ impl Partition {
 
     /// Does the shorter part of linking vectors. Those that were changed or removed since the plan was made are left out.
     pub fn join(&mut self, plans: LinkPlans) {
-        self.vectors.join(&plans.0);
+        self.vectors.join(plans.0);
         self.settle();
     }
 

@@ -256,13 +256,13 @@ impl Tiers {
     }
 
     /// Links vectors as planned; those that have changed since then are left out, and wait on.
-    pub(crate) fn join(&mut self, plans: &[Plan]) {
+    pub(crate) fn join(&mut self, plans: Vec<Plan>) {
         let Some(graph) = &mut self.graph else { return };
         for plan in plans {
             let is_current = self.waiting.contains(plan.slot) && plan.is_for(self.store.codes_of(plan.slot));
             if is_current && graph.reserve(plan.slot).is_ok() {
                 self.waiting.remove(plan.slot);
-                graph.join(&self.store, plan);
+                graph.join(&self.store, &plan);
             }
         }
     }
@@ -272,7 +272,7 @@ impl Tiers {
         while let Some(graph) = &self.graph {
             let batch = (graph.len() / BATCH_SHARE).clamp(1, BATCH_MAX);
             let (before, plans) = (self.waiting.len(), self.plan(batch, threads));
-            self.join(&plans);
+            self.join(plans);
             if self.waiting.len() == before {
                 break;
             }

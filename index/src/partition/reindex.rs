@@ -131,6 +131,8 @@ mod tests {
     use crate::partition::PartitionOptions;
 
     type Document = [(Field, Vec<Scalar>)];
+    /// A memory's fields, by its number; `None`: it is not there.
+    type Known = Option<Vec<(Field, Vec<Scalar>)>>;
 
     fn path(name: &str) -> Field {
         Field::Metadata(name.into())
@@ -159,7 +161,7 @@ mod tests {
     }
 
     /// What matches for certain, and what matches once the uncertain ones are tested.
-    fn matching(partition: &Partition, filter: &Filter, documents: &[Option<Vec<(Field, Vec<Scalar>)>>]) -> Vec<u32> {
+    fn matching(partition: &Partition, filter: &Filter, documents: &[Known]) -> Vec<u32> {
         let matches = partition.matches(filter);
         let number = |slot: u32| u32::from_be_bytes(partition.key_of(slot).unwrap().0[..4].try_into().unwrap());
         let document = |slot: u32| -> &Document { documents[number(slot) as usize].as_ref().unwrap() };
@@ -212,7 +214,7 @@ mod tests {
         #[test]
         fn filters_stay_right_while_the_schema_changes(before in prop::collection::vec(step(), 0..200), during in prop::collection::vec(step(), 0..60)) {
             let mut partition = partition(schema(&[("a", FieldType::Keyword), ("c", FieldType::Bool)]));
-            let mut documents: Vec<Option<Vec<(Field, Vec<Scalar>)>>> = vec![None; 90];
+            let mut documents: Vec<Known> = vec![None; 90];
             let apply = |partition: &mut Partition, documents: &mut Vec<_>, step: &Step| match step {
                 Step::Write(id, a, b) => {
                     let document = vec![(path("a"), a.clone()), (path("b"), b.clone())];
@@ -230,7 +232,7 @@ mod tests {
             for step in &before {
                 apply(&mut partition, &mut documents, step);
             }
-            let check = |partition: &Partition, documents: &Vec<Option<Vec<(Field, Vec<Scalar>)>>>| {
+            let check = |partition: &Partition, documents: &Vec<Known>| {
                 for filter in filters() {
                     let expected: Vec<u32> = (0..90).filter(|id| documents[*id as usize].as_ref().is_some_and(|document| filter.matches(document.as_slice()))).collect();
                     assert_eq!(matching(partition, &filter, documents), expected, "{filter:?}");
