@@ -127,9 +127,11 @@ impl Cluster {
         let deadline = in_time();
         loop {
             match self.node(through).promote_member(id, deadline).await {
-                Ok(_) => return,
                 Err(MembershipError::NotCaughtUp(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
-                Err(error) => panic!("{error}"),
+                promoted => {
+                    promoted.unwrap();
+                    return;
+                }
             }
         }
     }
