@@ -181,7 +181,7 @@ impl OpenAi {
             let began = Instant::now();
             let time = self.entry.timeout.min(until.saturating_duration_since(began));
             let result = match timeout(time, self.http.post(body.clone())).await {
-                Ok(Ok(answer)) => read(answer, texts.len(), dimension),
+                Ok(Ok(answer)) => read(&answer, texts.len(), dimension),
                 Ok(Err(reason)) => Err(Failure::Unreachable(reason)),
                 Err(_) => Err(Failure::Timeout),
             };
@@ -281,7 +281,7 @@ fn wait(attempt: u32, asked: Option<Duration>, chance: f64) -> Duration {
 }
 
 /// The vectors in an answer, in the order of the texts.
-fn read(answer: Answer, texts: usize, dimension: usize) -> Result<Vec<Vec<f32>>, Failure> {
+fn read(answer: &Answer, texts: usize, dimension: usize) -> Result<Vec<Vec<f32>>, Failure> {
     match answer.status {
         200 => {}
         429 => return Err(Failure::Overloaded(answer.retry_after)),

@@ -23,7 +23,7 @@ impl Grade {
     }
 
     /// The worst of two limits that `value` passes.
-    pub(super) fn above<T: PartialOrd>(value: T, warn: T, fail: T) -> Self {
+    pub(super) fn above<T: PartialOrd + Copy>(value: T, warn: T, fail: T) -> Self {
         if value > fail {
             Self::Fail
         } else if value > warn {
