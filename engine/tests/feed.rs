@@ -120,6 +120,26 @@ fn a_scope_narrows_and_a_namespace_takes_in_what_lies_below() {
 }
 
 #[test]
+fn a_memory_that_leaves_a_scope_is_gone_for_those_who_watch_it() {
+    let mut bed = Bed::new();
+    bed.create_space(space("notes", 2)).unwrap();
+    let from = start(&bed, "notes");
+    bed.add("notes", vec![owned("a", "ann", None), owned("b", "bob", None)]).unwrap();
+    bed.add("notes", vec![owned("a", "bob", None), memory("b", "nobody's")]).unwrap();
+    let of = |user: &str| v1::WatchMemoriesRequest {
+        scope: Some(v1::Scope { user_id: Some(user.into()), ..Default::default() }),
+        include_memory: true,
+        ..watch("notes", &from)
+    };
+    let ann = changes(&bed, &of("ann"));
+    assert_eq!(said(&ann), [(Created, "a", 1), (Deleted, "a", 2)]);
+    assert!(ann[1].memory.is_none(), "what is another's now is not shown");
+    assert_eq!(said(&changes(&bed, &of("bob"))), [(Created, "b", 1), (Updated, "a", 2), (Deleted, "b", 2)]);
+    let all = changes(&bed, &watch("notes", &from));
+    assert_eq!(said(&all), [(Created, "a", 1), (Created, "b", 1), (Updated, "a", 2), (Updated, "b", 2)]);
+}
+
+#[test]
 fn memories_come_along_where_they_are_still_what_they_were() {
     let mut bed = Bed::new();
     bed.create_space(space("notes", 2)).unwrap();

@@ -158,8 +158,10 @@ impl Applier<'_> {
         let has_vector = !record.vectors.is_empty();
         if let Some(old) = old.filter(|old| is_expired(&old.record, self.stamp_micros())) {
             // Its time was over and nobody had removed it yet: those who watch see its end all the same.
-            self.note_change(space, v1::ChangeType::Expired, &old.record);
+            self.note_change(space, v1::ChangeType::Expired, &old.record, None);
         }
+        let was = old.filter(|old| !is_expired(&old.record, self.stamp_micros())).map(|old| &old.record.scope);
+        let previous_scope = was.filter(|was| **was != record.scope).cloned().flatten();
         self.overlay.count(reference, i64::from(old.is_none()), i64::from(has_vector) - i64::from(had_vector));
         if let Some(old) = old {
             self.remove_side_rows(space, memory, &old.record, Some(&record))?;
@@ -167,7 +169,7 @@ impl Applier<'_> {
         self.put_side_rows(space, memory, &record)?;
         let key = Key::Memory { space: reference, memory };
         self.overlay.put_message(key, old.map(|old| old.plain.as_slice()), &record);
-        self.note_change(space, change_of(&record), &record);
+        self.note_change(space, change_of(&record), &record, previous_scope);
         self.pending.push((reference, IndexChange::Upsert { memory, record: Box::new(record), vector }));
         Ok(())
     }
@@ -229,17 +231,24 @@ impl Applier<'_> {
         self.drop_history(space, memory, &old.record)?;
         self.remove_side_rows(space, memory, &old.record, None)?;
         self.overlay.count(reference, -1, -i64::from(!old.record.vectors.is_empty()));
-        self.note_change(space, change, &old.record);
+        self.note_change(space, change, &old.record, None);
         self.pending.push((reference, IndexChange::Remove { memory }));
         Ok(())
     }
 
-    fn note_change(&mut self, space: &SpaceInfo, change: v1::ChangeType, record: &MemoryRecord) {
+    fn note_change(
+        &mut self,
+        space: &SpaceInfo,
+        change: v1::ChangeType,
+        record: &MemoryRecord,
+        previous_scope: Option<v1::Scope>,
+    ) {
         self.feed.entry(space.reference).or_default().push(FeedChange {
             r#type: change as i32,
             id: record.id.clone(),
             version: record.version,
             scope: record.scope.clone(),
+            previous_scope,
         });
     }
 

@@ -154,10 +154,22 @@ impl Reader<'_> {
         let skip = if index == page.cursor.index { page.cursor.seen.unwrap_or(0) } else { 0 };
         let count = record.changes.len() as u32;
         let mut bytes: usize = page.changes.iter().map(Message::encoded_len).sum();
-        for (number, change) in (1..=count).zip(record.changes).skip(skip as usize) {
+        for (number, mut change) in (1..=count).zip(record.changes).skip(skip as usize) {
             let seen = (number < count).then_some(number);
             let behind = FeedCursor { index, seen, ..page.cursor.clone() };
-            if scope.matches(&RecordFields(&MemoryRecord { scope: change.scope.clone(), ..Default::default() })) {
+            let is_in = |of: Option<v1::Scope>| {
+                scope.matches(&RecordFields(&MemoryRecord { scope: of, ..MemoryRecord::default() }))
+            };
+            let (is_wanted, has_left) = match (is_in(change.scope.clone()), change.previous_scope.take()) {
+                (true, _) => (true, false),
+                (false, None) => (false, false),
+                (false, previous) => (is_in(previous), true),
+            };
+            if is_wanted {
+                if has_left {
+                    // For whoever watches this scope, the memory is gone.
+                    change.set_type(v1::ChangeType::Deleted);
+                }
                 if page.changes.len() >= PAGE_CHANGES_MAX || bytes >= PAGE_BYTES_MAX {
                     return Ok(false);
                 }
