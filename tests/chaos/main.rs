@@ -14,11 +14,7 @@
 //! | `history.rs` | what clients saw, and its check |
 //! | `links.rs` | the connections between the nodes, which can be cut and silenced |
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test that meets an error has failed; it says what it did"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 mod history;
 mod links;
