@@ -50,7 +50,7 @@ async fn promote(context: &mut Context, id: u64, wait: Option<Duration>) -> Resu
     loop {
         match context.client.promote_member(id).await {
             Err(error) if behind(&error) && until.is_some_and(|until| Instant::now() < until) => {
-                sleep(LOOK_AGAIN).await
+                sleep(LOOK_AGAIN).await;
             }
             Err(error) if behind(&error) => {
                 return Err(
