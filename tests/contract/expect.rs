@@ -74,10 +74,8 @@ fn holds(found: &Value, expected: &Value) -> Result<(), String> {
             Ok(())
         }
         (Value::Array(found), Value::Array(expected)) if found.len() == expected.len() => {
-            let pairs = found.iter().zip(expected).enumerate();
-            pairs
-                .map(|(at, (found, expected))| holds(found, expected).map_err(|path| format!("[{at}]{path}")))
-                .collect()
+            let mut pairs = found.iter().zip(expected).enumerate();
+            pairs.try_for_each(|(at, (found, expected))| holds(found, expected).map_err(|path| format!("[{at}]{path}")))
         }
         (found, expected) if is_default(found) && is_default(expected) => Ok(()),
         // Integers of 64 bits are text in JSON, and a double may be written as an integer.

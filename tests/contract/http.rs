@@ -139,7 +139,7 @@ fn query(request: &Value) -> String {
 /// Where a request goes; see docs/http.md.
 fn route(rpc: &str, mut request: Value) -> Sent {
     if rpc == "MemoryService.ImportMemories" {
-        return import(request);
+        return import(&request);
     }
     let r = &mut request;
     let (method, path) = match rpc {
@@ -178,7 +178,7 @@ fn route(rpc: &str, mut request: Value) -> Sent {
 }
 
 /// An import is a header and batches over gRPC; here the header is the query, and the memories are lines.
-fn import(request: Value) -> Sent {
+fn import(request: &Value) -> Sent {
     let messages = request.as_array().unwrap();
     let mut header = messages[0]["header"].clone();
     let space = part(&mut header, "/space");

@@ -43,7 +43,7 @@ fn long(bytes: usize) -> String {
     "x".repeat(bytes)
 }
 
-fn dense(values: Value) -> Value {
+fn dense(values: &Value) -> Value {
     json!({"dense": {"values": values}})
 }
 
@@ -68,10 +68,10 @@ fn memories(space: &str) -> Vec<Case> {
         (json!({"metadata": {"a": {"double_value": "Infinity"}}}), "memories[0].metadata.a"),
         (json!({"metadata": {"a.b": {"bool_value": true}}}), "memories[0].metadata.a.b"),
         (json!({"metadata": {"a": nested(16)}}), ""),
-        (json!({"vectors": [dense(json!([1]))]}), "memories[0].vectors[0].dense.values"),
-        (json!({"vectors": [dense(json!([0, 0, 0, 0]))]}), "memories[0].vectors[0].dense.values"),
-        (json!({"vectors": [dense(json!(["NaN", 0, 0, 1]))]}), "memories[0].vectors[0].dense.values"),
-        (json!({"vectors": [dense(json!([1, 0, 0, 1])), dense(json!([1, 0, 0, 1]))]}), "memories[0].vectors"),
+        (json!({"vectors": [dense(&json!([1]))]}), "memories[0].vectors[0].dense.values"),
+        (json!({"vectors": [dense(&json!([0, 0, 0, 0]))]}), "memories[0].vectors[0].dense.values"),
+        (json!({"vectors": [dense(&json!(["NaN", 0, 0, 1]))]}), "memories[0].vectors[0].dense.values"),
+        (json!({"vectors": [dense(&json!([1, 0, 0, 1])), dense(&json!([1, 0, 0, 1]))]}), "memories[0].vectors"),
         (
             json!({"vectors": [{"embedding": "other", "dense": {"values": [1, 0, 0, 1]}}]}),
             "memories[0].vectors[0].embedding",
@@ -123,7 +123,7 @@ fn updates(space: &str) -> Vec<Case> {
 
 /// What a read may not be.
 fn reads(space: &str) -> Vec<Case> {
-    let near = |values: Value| json!({"vectors": [dense(values)]});
+    let near = |values: Value| json!({"vectors": [dense(&values)]});
     let ids: Vec<_> = (0..1_001).map(|number| number.to_string()).collect();
     vec![
         ("MemoryService.GetMemories", json!({"space": space, "ids": []}), "ids"),
@@ -229,7 +229,7 @@ async fn state(face: &Face, space: &str) {
     refused(face, UPDATE_SPACE, stale, "ABORTED", "VERSION_MISMATCH", "").await;
     // A memory with a vector and other content would be found by what it no longer says.
     let update = json!({"space": space, "memory": {"id": "kept", "content": "else"}, "update_mask": "content"});
-    let with_vector = json!({"space": space, "memories": [{"id": "vector", "content": "x", "vectors": [dense(json!([1, 0, 0, 0]))]}]});
+    let with_vector = json!({"space": space, "memories": [{"id": "vector", "content": "x", "vectors": [dense(&json!([1, 0, 0, 0]))]}]});
     answered(face, ADD, with_vector, &json!({"position": "*"})).await;
     let mut on_vector = update;
     on_vector["memory"]["id"] = json!("vector");
@@ -248,7 +248,7 @@ async fn state(face: &Face, space: &str) {
 
 /// What is not there.
 async fn missing(face: &Face) {
-    let near = json!({"vectors": [dense(json!([1, 0, 0, 0]))]});
+    let near = json!({"vectors": [dense(&json!([1, 0, 0, 0]))]});
     let requests = [
         (ADD, json!({"space": "nowhere", "memories": [{"content": "x"}]})),
         (UPDATE, json!({"space": "nowhere", "memory": {"id": "a", "kind": "x"}, "update_mask": "kind"})),
