@@ -128,7 +128,15 @@ async fn a_deleted_space_gives_the_disk_back_by_itself() {
         let memories = (0..20).map(|id| memory(&format!("m{batch}-{id}"), &text(), &[])).collect();
         node.add("notes", memories).await;
     }
-    let full = node.store_bytes();
+    // The store writes its files in the background.
+    let mut full = 0;
+    for _ in 0..600 {
+        full = node.store_bytes();
+        if full > 8 << 20 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
     assert!(full > 8 << 20, "{full} bytes are on the disk");
     let delete = v1::DeleteSpaceRequest { name: "notes".into(), request_id: String::new() };
     assert_eq!(node.spaces.delete_space(delete).await.unwrap().into_inner().deleted_count, 240);
