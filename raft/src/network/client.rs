@@ -131,6 +131,20 @@ impl PeerNetwork {
     }
 }
 
+/// Whether a peer, asked from now on, still follows the leader whose vote this is.
+pub(crate) async fn still_follows(
+    mut client: PeerServiceClient<Channel>,
+    header: cairn_proto::peer::PeerHeader,
+    vote: Vote,
+    timeout: Duration,
+) -> bool {
+    let request = RaftAppend { vote, prev_log_id: None, entries: Vec::new(), leader_commit: None };
+    let message = with_deadline(heartbeat_to_proto(header, &request), timeout);
+    let answer = within(timeout, client.heartbeat(message)).await;
+    let answer = answer.and_then(|answer| appended_from_proto(&answer.result.unwrap_or_default()));
+    matches!(answer, Ok(Ok(_)))
+}
+
 /// Encodes the requests and notes when each one left.
 fn outgoing<S>(
     input: S,

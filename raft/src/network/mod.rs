@@ -34,7 +34,7 @@ use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-pub(crate) use client::NetworkFactory;
+pub(crate) use client::{NetworkFactory, still_follows};
 pub(crate) use intake::AppendRoom;
 pub(crate) use server::{PeerServer, serve};
 

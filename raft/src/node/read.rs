@@ -10,20 +10,24 @@
 //! A reader joins a round only if it came before the round began, so the index covers every write that was acknowledged
 //! before the read.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cairn_engine::{Position, ReadPoint};
 use cairn_proto::peer::{ReadIndexRequest, read_index_response};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use openraft::LinearizerOption;
+use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::core::Core;
 use super::deadline::answer_by;
 use crate::error::ReadError;
-use crate::network::{Lane, with_deadline, within};
-use crate::types::GROUP;
+use crate::network::{Lane, still_follows, with_deadline, within};
+use crate::types::{GROUP, Vote};
 
 /// Readers that may wait for a round.
 const WAITING_MAX: usize = 16_384;
@@ -220,10 +224,44 @@ async fn round(core: &Core) -> Result<Point, String> {
 }
 
 async fn lead_round(core: &Core) -> Result<Point, String> {
+    // Before the index, so that a leadership that was lost and won again in between is noticed.
+    let vote = core.raft.metrics().borrow_watched().vote;
     let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(core.timing.election_max);
     let linearizer = core.raft.get_read_linearizer(option).await.map_err(|error| error.to_string())?;
     let index = linearizer.read_log_id().index();
+    confirm_leadership(core, vote).await?;
     Ok(Point { index, time_micros: core.now() })
+}
+
+/// Asks a majority, from now on, whether it still follows this node. openraft has asked too, but it takes the answer to an
+/// append for one to every later append of the stream that ends at the same entry: answers that were held up on the way
+/// let a leader that had been deposed meanwhile confirm a read.
+async fn confirm_leadership(core: &Core, vote: Vote) -> Result<(), String> {
+    if !vote.committed || vote.leader_id.node_id != core.node_id() {
+        return Err("this node does not lead".to_string());
+    }
+    let membership = Arc::clone(&core.raft.metrics().borrow_watched().membership_config);
+    let configs = membership.get_joint_config();
+    let mut following = BTreeSet::from([core.node_id()]);
+    let is_majority = |following: &BTreeSet<u64>| {
+        configs.iter().all(|voters| voters.intersection(following).count() * 2 > voters.len())
+    };
+    let voters: BTreeSet<u64> = configs.iter().flatten().copied().filter(|id| *id != core.node_id()).collect();
+    let mut asked: FuturesUnordered<_> = voters.into_iter().map(|id| follower(core, id, vote)).collect();
+    while !is_majority(&following) {
+        match asked.next().await {
+            Some(answer) => following.extend(answer),
+            None => return Err("no majority follows this node".to_string()),
+        }
+    }
+    Ok(())
+}
+
+/// `id`, if that node follows.
+async fn follower(core: &Core, id: u64, vote: Vote) -> Option<u64> {
+    let client = core.client(id, Lane::Heartbeat).ok()?;
+    let header = core.peers.header(id);
+    still_follows(client, header, vote, core.timing.election_max).await.then_some(id)
 }
 
 async fn ask_leader(core: &Core, leader_id: u64) -> Result<Point, String> {
