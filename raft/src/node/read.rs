@@ -226,16 +226,17 @@ async fn round(core: &Core) -> Result<Point, String> {
 async fn lead_round(core: &Core) -> Result<Point, String> {
     // Before the index, so that a leadership that was lost and won again in between is noticed.
     let vote = core.raft.metrics().borrow_watched().vote;
-    let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(core.timing.election_max);
+    // The index alone, which openraft gives away under the lease: the proof of leadership is the question below.
+    let option = LinearizerOption::new(None, true).with_wait_timeout(core.timing.election_max);
     let linearizer = core.raft.get_read_linearizer(option).await.map_err(|error| error.to_string())?;
     let index = linearizer.read_log_id().index();
     confirm_leadership(core, vote).await?;
     Ok(Point { index, time_micros: core.now() })
 }
 
-/// Asks a majority, from now on, whether it still follows this node. openraft has asked too, but it takes the answer to an
-/// append for one to every later append of the stream that ends at the same entry: answers that were held up on the way
-/// let a leader that had been deposed meanwhile confirm a read.
+/// Asks a majority, from now on, whether it still follows this node. openraft could ask instead, but it takes the answer to
+/// an append for one to every later append of the stream that ends at the same entry: answers that were held up on the way
+/// let a leader that has been deposed meanwhile confirm a read.
 async fn confirm_leadership(core: &Core, vote: Vote) -> Result<(), String> {
     if !vote.committed || vote.leader_id.node_id != core.node_id() {
         return Err("this node does not lead".to_string());

@@ -8,6 +8,8 @@ mod expiry;
 mod faults;
 mod members;
 mod peers;
+mod reads;
 mod replication;
+mod scripted;
 mod snapshots;
 mod support;

@@ -8,6 +8,7 @@ use cairn_proto::v1::MemberRole;
 use cairn_raft::{MembershipError, Node, ReadLevel, StartError};
 use tokio::task::JoinSet;
 
+use crate::scripted::Follower;
 use crate::support::{
     Cluster, PATIENCE, absent, count, eventually, in_time, memory, missing, ready, space, try_write, write,
 };
@@ -251,4 +252,25 @@ async fn a_drained_node_hands_over_and_is_not_chosen_again() {
     ready(cluster.node(leader)).await;
     let refused = cluster.node(1).drain_node(9, true, in_time()).await.unwrap_err();
     assert!(matches!(refused, MembershipError::NotFound { node_id: 9 }), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_of_a_moment_ago_waits_to_hear_how_far_its_successor_is() {
+    let mut cluster = Cluster::of(3);
+    let (second, third) = (Follower::serve(&cluster, 2), Follower::serve(&cluster, 3));
+    second.hold_answers();
+    third.hold_answers();
+    let node = cluster.start(1).await;
+    eventually("node 1 is elected", || node.status().leader_id == Some(1)).await;
+    let handing_over = tokio::spawn(async move {
+        let deadline = Instant::now() + Duration::from_secs(4);
+        node.transfer_leadership(Some(2), deadline).await
+    });
+    second.received(|received| received.entries + received.commits > 0).await;
+    second.release_answers();
+    third.release_answers();
+    let outcome = handing_over.await.unwrap().unwrap_err();
+    // The follower of this test never campaigns, so the handover comes that far and no further.
+    assert!(matches!(&outcome, MembershipError::Unavailable(_)), "{outcome}");
+    assert_eq!(second.received(|received| received.transfers > 0).await.transfers, 1);
 }
