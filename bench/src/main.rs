@@ -13,7 +13,7 @@
 //! ```text
 //! cargo run --release -p cairn-bench -- index --corpus DIR [--queries Q.npy --truth T.npy] [--json FILE]
 //! cargo run --release -p cairn-bench -- filters --corpus DIR [--json FILE]
-//! cargo run --release -p cairn-bench -- cluster --nodes 3 --clients 1,8,64,512 --seconds 20 [--peer etcd] [--json FILE]
+//! cargo run --release -p cairn-bench -- cluster --nodes 3 --clients 1,8,64,512 --seconds 20 [--peer etcd|postgres] [--json FILE]
 //! cargo run --release -p cairn-bench -- churn --corpus DIR [--json FILE]
 //! cargo run --release -p cairn-bench -- mixed --corpus DIR [--json FILE]
 //! cargo run --release -p cairn-bench -- tenants [--json FILE]
@@ -27,7 +27,7 @@
 //! | `mixed.rs` | searches under a steady stream of writes |
 //! | `tenants.rs` | memory and searches of many small partitions |
 //! | `serve.rs` | the same as `index`, driven line by line by `bench/peers` |
-//! | `cluster/` | whole clusters of processes under load, and etcd |
+//! | `cluster/` | whole clusters of processes under load, and etcd or Postgres beside them |
 //! | `systems.rs` | what is measured, behind one trait |
 //! | `corpus.rs` | the vectors, queries and true neighbours |
 //! | `npy.rs` | the reader of `.npy` files |
@@ -69,7 +69,7 @@ enum Bench {
     Mixed(mixed::MixedArguments),
     /// Memory and searches of many small partitions.
     Tenants(tenants::TenantArguments),
-    /// Whole clusters under load, and etcd beside them.
+    /// Whole clusters under load, and other systems beside them.
     Cluster(cluster::ClusterArguments),
     /// Builds, then measures a setting for each line of input.
     Serve(serve::ServeArguments),

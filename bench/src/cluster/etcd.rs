@@ -1,8 +1,9 @@
-//! etcd as a peer: its members as processes on loopback, and as much of its gRPC API as a bench needs.
+//! etcd as a peer: its members as processes on loopback, as much of its gRPC API as a bench needs, and its puts.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tonic::client::Grpc;
@@ -10,10 +11,34 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
-use super::failed;
+use super::load::Load;
+use super::report::{Report, Row};
+use super::usage::Usage;
+use super::values::{VALUE_BYTES, content};
+use super::{ClusterArguments, failed};
 use crate::BenchError;
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// Puts values of the same size by as many clients.
+pub(super) async fn measure(arguments: &ClusterArguments, report: &mut Report) -> Result<(), BenchError> {
+    let dir = tempfile::tempdir_in(&arguments.directory)?;
+    let etcd = Etcd::start(&arguments.etcd, dir.path(), arguments.nodes).await?;
+    for &clients in &arguments.clients {
+        let connections = Arc::new(etcd.connections(clients.div_ceil(64)).await?);
+        let usage = Usage::of(&etcd.processes());
+        let run = Load { clients, seconds: arguments.seconds }.run(move |client, number| {
+            let mut connection = connections[client % connections.len()].clone();
+            async move { connection.put(&format!("k{client}-{number}"), content(client, number)).await.is_ok() }
+        });
+        let measured = run.await;
+        let accepted_bytes = measured.done * VALUE_BYTES as u64;
+        let usage = Usage::of(&etcd.processes()).since(&usage);
+        let row = Row::new("etcd", arguments.nodes, "put", clients, measured);
+        report.row(&Row { accepted_bytes, usage, ..row })?;
+    }
+    Ok(())
+}
 
 /// `etcdserverpb.PutRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -49,7 +74,7 @@ struct StatusResponse {
 }
 
 /// A running cluster; its processes end with this value.
-pub(super) struct Etcd {
+struct Etcd {
     members: Vec<Member>,
 }
 
@@ -68,11 +93,11 @@ impl Drop for Member {
 
 /// A client of one member.
 #[derive(Clone)]
-pub(super) struct EtcdClient(Grpc<Channel>);
+struct EtcdClient(Grpc<Channel>);
 
 impl Etcd {
     /// Starts `count` members of `program` below `directory`, with their defaults but for the size of the database.
-    pub(super) async fn start(program: &Path, directory: &Path, count: u64) -> Result<Self, BenchError> {
+    async fn start(program: &Path, directory: &Path, count: u64) -> Result<Self, BenchError> {
         let addresses: Vec<(SocketAddr, SocketAddr)> =
             (0..count).map(|_| Ok((free_address()?, free_address()?))).collect::<std::io::Result<_>>()?;
         let listed = addresses.iter().enumerate().map(|(number, (_, peer))| format!("m{number}=http://{peer}"));
@@ -108,12 +133,12 @@ impl Etcd {
     }
 
     /// Its processes.
-    pub(super) fn processes(&self) -> Vec<u32> {
+    fn processes(&self) -> Vec<u32> {
         self.members.iter().map(|member| member.process.id()).collect()
     }
 
     /// So many connections to the leader.
-    pub(super) async fn connections(&self, count: usize) -> Result<Vec<EtcdClient>, BenchError> {
+    async fn connections(&self, count: usize) -> Result<Vec<EtcdClient>, BenchError> {
         let leader = self.leader().await.ok_or_else(|| failed("etcd has no leader"))?;
         let mut connections = Vec::new();
         for _ in 0..count {
@@ -142,7 +167,7 @@ impl EtcdClient {
     }
 
     /// Puts a value, and returns once it is committed.
-    pub(super) async fn put(&mut self, key: &str, value: String) -> Result<(), tonic::Status> {
+    async fn put(&mut self, key: &str, value: String) -> Result<(), tonic::Status> {
         let request = PutRequest { key: key.as_bytes().to_vec(), value: value.into_bytes() };
         self.call::<_, PutResponse>("/etcdserverpb.KV/Put", request).await.map(drop)
     }
@@ -164,6 +189,6 @@ impl EtcdClient {
 }
 
 /// An address that nobody listens on.
-fn free_address() -> std::io::Result<SocketAddr> {
+pub(super) fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind(("127.0.0.1", 0))?.local_addr()
 }

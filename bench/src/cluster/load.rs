@@ -45,9 +45,7 @@ impl Load {
                 while Instant::now() < until {
                     let sent = Instant::now();
                     let went_well = call(client, number).await;
-                    measured.micros.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
-                    measured.done += u64::from(went_well);
-                    measured.failed += u64::from(!went_well);
+                    measured.note(sent.elapsed(), went_well);
                     number += 1;
                 }
                 measured
@@ -61,12 +59,29 @@ impl Load {
             all.micros.extend(measured.micros);
         }
         all.took = began.elapsed();
-        all.micros.sort_unstable();
+        all.sort();
         all
     }
 }
 
 impl Measured {
+    fn note(&mut self, latency: Duration, went_well: bool) {
+        self.micros.push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
+        self.done += u64::from(went_well);
+        self.failed += u64::from(!went_well);
+    }
+
+    /// Counts a call that went well, one after the other.
+    pub(super) fn add(&mut self, latency: Duration) {
+        self.note(latency, true);
+        self.took += latency;
+    }
+
+    /// To be called before percentiles are asked for.
+    pub(super) fn sort(&mut self) {
+        self.micros.sort_unstable();
+    }
+
     pub(super) fn per_second(&self) -> f64 {
         self.done as f64 / self.took.as_secs_f64()
     }

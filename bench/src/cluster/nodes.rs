@@ -1,0 +1,301 @@
+//! Cairn under load.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use cairn_client::{Client, Memory, NewSpace, Query, batches};
+use cairn_demo::cluster::{Cluster, cairn_binary};
+use futures::StreamExt;
+use futures::stream;
+
+use super::load::{Load, Measured};
+use super::report::{LogCounters, Report, Row};
+use super::usage::{self, Usage};
+use super::values::{DIMENSION, HITS, VALUE_BYTES, content, found_rows, row_id, vector, vector_of};
+use super::{ClusterArguments, failed, failover};
+use crate::BenchError;
+use crate::corpus::Corpus;
+
+const SYSTEM: &str = "cairn";
+pub(super) const PLAIN: &str = "plain";
+const INDEXED: &str = "indexed";
+/// What searches over the corpus are asked to spend; 0: what is used where nobody asks.
+const EFFORTS: [u32; 4] = [0, 32, 64, 128];
+/// How often to look whether the index has caught up.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long it may take.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(600);
+/// Memories in a call of a fill, and calls under way.
+const FILL_BATCH: u64 = 20;
+const FILL_CALLS: usize = 8;
+/// Compaction has come to rest when nothing was written for so long.
+const REST: Duration = Duration::from_secs(8);
+
+/// A cluster of the bench and what is measured on it.
+struct Bench<'a> {
+    arguments: &'a ClusterArguments,
+    cluster: &'a Cluster,
+    processes: Vec<u32>,
+    corpus: Option<&'a Arc<Corpus>>,
+}
+
+pub(super) async fn measure(
+    arguments: &ClusterArguments,
+    corpus: Option<&Arc<Corpus>>,
+    report: &mut Report,
+) -> Result<(), BenchError> {
+    let dir = tempfile::tempdir_in(&arguments.directory)?;
+    let mut cluster = Cluster::start(&cairn_binary(), dir.path(), arguments.nodes).await.map_err(failed)?;
+    let setup = Client::builder().endpoints(cluster.endpoints()).build().map_err(failed)?;
+    for space in [PLAIN, INDEXED] {
+        setup.create_space(NewSpace::new(space, DIMENSION as u32)).await.map_err(failed)?;
+    }
+    if let Some(corpus) = corpus {
+        load(&setup, corpus).await?;
+    }
+    let processes = cluster.nodes().iter().filter_map(|node| node.process_id()).collect();
+    let bench = Bench { arguments, cluster: &cluster, processes, corpus };
+    // From the first search on the space has its index.
+    bench.until_linked(&setup).await?;
+    if arguments.seconds > 0 {
+        for &clients in &arguments.clients {
+            bench.adds(clients, report).await?;
+            bench.searches(clients, report).await?;
+            bench.mix(clients, report).await?;
+        }
+    }
+    if arguments.fill > 0 {
+        bench.fill(report).await?;
+    }
+    if arguments.failovers > 0 {
+        failover::measure(&mut cluster, arguments.failovers, report).await?;
+    }
+    Ok(())
+}
+
+async fn load(client: &Client, corpus: &Corpus) -> Result<(), BenchError> {
+    let rows = (0..corpus.base.rows()).map(|row| {
+        let text = format!("entry {row} of the corpus");
+        Memory::new(text).id(row_id(row)).vector(corpus.base.row(row).to_vec())
+    });
+    for batch in batches(rows) {
+        client.space(INDEXED).add_all(batch).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+impl Bench<'_> {
+    fn row(&self, workload: &str, clients: usize, measured: Measured, before: &Usage) -> Row {
+        let usage = Usage::of(&self.processes).since(before);
+        Row { usage, ..Row::new(SYSTEM, self.arguments.nodes, workload, clients, measured) }
+    }
+
+    fn load(&self, clients: usize) -> Load {
+        Load { clients, seconds: self.arguments.seconds }
+    }
+
+    async fn adds(&self, clients: usize, report: &mut Report) -> Result<(), BenchError> {
+        for (workload, space) in [("add, no index", PLAIN), ("add, index", INDEXED)] {
+            let connections = self.connections(clients).await?;
+            let prober = Client::clone(&connections[0]);
+            let (log, usage) = (self.log_counters().await?, Usage::of(&self.processes));
+            let run = self.load(clients).run(move |client, number| {
+                let connection = connections[client % connections.len()].clone();
+                async move { add(&connection, space, client, number).await.is_ok() }
+            });
+            let mut row = self.row(workload, clients, run.await, &usage);
+            row.accepted_bytes = row.measured.done * accepted_bytes(space);
+            if space == INDEXED {
+                row.linked_after = Some(self.until_linked(&prober).await?);
+            }
+            row.log = Some(self.log_counters().await?.since(&log));
+            report.row(&row)?;
+        }
+        Ok(())
+    }
+
+    /// Searches of the corpus, at several efforts.
+    async fn searches(&self, clients: usize, report: &mut Report) -> Result<(), BenchError> {
+        let Some(corpus) = self.corpus else { return Ok(()) };
+        for effort in EFFORTS {
+            let connections = self.connections(clients).await?;
+            let found = Arc::new(Found::default());
+            let usage = Usage::of(&self.processes);
+            let (corpus, counted) = (Arc::clone(corpus), Arc::clone(&found));
+            let run = self.load(clients).run(move |client, number| {
+                let connection = connections[client % connections.len()].clone();
+                let (corpus, found) = (Arc::clone(&corpus), Arc::clone(&counted));
+                async move { search_corpus(&connection, &corpus, client, number, effort, &found).await }
+            });
+            let workload = if effort == 0 { "search".to_string() } else { format!("search, effort {effort}") };
+            let row = self.row(&workload, clients, run.await, &usage);
+            report.row(&Row { search_share: 1.0, recall: Some(found.recall()), ..row })?;
+        }
+        Ok(())
+    }
+
+    /// Nine searches for each add.
+    async fn mix(&self, clients: usize, report: &mut Report) -> Result<(), BenchError> {
+        let connections = self.connections(clients).await?;
+        let usage = Usage::of(&self.processes);
+        let run = self.load(clients).run(move |client, number| {
+            let connection = connections[client % connections.len()].clone();
+            async move {
+                match number % 10 {
+                    0 => add(&connection, INDEXED, client + 1_000_000, number).await.is_ok(),
+                    _ => search(&connection, number).await.is_ok(),
+                }
+            }
+        });
+        let row = self.row("90 % search", clients, run.await, &usage);
+        report.row(&Row { search_share: 0.9, ..row })
+    }
+
+    /// Many memories, and what was written for them once compaction has come to rest.
+    async fn fill(&self, report: &mut Report) -> Result<(), BenchError> {
+        let client = Client::builder().endpoints(self.cluster.endpoints()).build().map_err(failed)?;
+        let usage = Usage::of(&self.processes);
+        let began = Instant::now();
+        let calls = (0..self.arguments.fill.div_ceil(FILL_BATCH)).map(|call| {
+            let space = client.space(PLAIN);
+            async move {
+                let numbers = call * FILL_BATCH..(call + 1) * FILL_BATCH;
+                let memories =
+                    numbers.map(|number| Memory::new(content(usize::MAX >> 32, number)).id(format!("f{number}")));
+                space.add_all(memories).await.map(drop)
+            }
+        });
+        let mut calls = stream::iter(calls).buffer_unordered(FILL_CALLS);
+        let mut measured = Measured::default();
+        while let Some(added) = calls.next().await {
+            added.map_err(failed)?;
+            measured.done += FILL_BATCH;
+        }
+        measured.took = began.elapsed();
+        self.until_rest().await;
+        let row = self.row("fill", FILL_CALLS, measured, &usage);
+        let accepted_bytes = row.measured.done * accepted_bytes(PLAIN);
+        report.row(&Row { accepted_bytes, ..row })
+    }
+
+    async fn until_rest(&self) {
+        let began = Instant::now();
+        let mut quiet_since = Instant::now();
+        let mut last = Usage::of(&self.processes).written_bytes;
+        while quiet_since.elapsed() < REST && began.elapsed() < CAUGHT_UP_WITHIN {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let written = Usage::of(&self.processes).written_bytes;
+            // Heartbeats and the log's last words are no compaction.
+            if written > last + (1 << 20) {
+                quiet_since = Instant::now();
+                last = written;
+            }
+        }
+    }
+
+    /// Clients that each have a connection of their own, and begin with the leader.
+    async fn connections(&self, clients: usize) -> Result<Arc<Vec<Client>>, BenchError> {
+        let any = Client::builder().endpoints(self.cluster.endpoints()).build().map_err(failed)?;
+        let leader = any.status().await.map_err(failed)?.leader_id;
+        let mut endpoints = self.cluster.endpoints();
+        if let Some(position) = self.cluster.nodes().iter().position(|node| node.id == leader) {
+            endpoints.swap(0, position);
+        }
+        let connect = |_| {
+            let client = Client::builder().endpoints(endpoints.clone()).deadline(Duration::from_secs(30)).build();
+            client.map_err(failed)
+        };
+        Ok(Arc::new((0..clients.div_ceil(64)).map(connect).collect::<Result<_, _>>()?))
+    }
+
+    async fn log_counters(&self) -> Result<LogCounters, BenchError> {
+        // The metrics follow the log twice a second.
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let mut counters = LogCounters::default();
+        for node in self.cluster.nodes() {
+            let text = usage::get(node.http, "/metrics").await?;
+            counters.entries += usage::sample(&text, "cairn_wal_entries_total");
+            counters.syncs += usage::sample(&text, "cairn_wal_syncs_total");
+        }
+        Ok(counters)
+    }
+
+    /// How long it takes until the index has linked everything: a search then compares as much as the one before.
+    async fn until_linked(&self, client: &Client) -> Result<Duration, BenchError> {
+        let began = Instant::now();
+        let mut last = [0; 3];
+        let mut round = 0;
+        while began.elapsed() < CAUGHT_UP_WITHIN {
+            let compared = search(client, 1).await.map_err(failed)?;
+            if last.iter().all(|earlier| *earlier == compared) {
+                // The last rounds only confirmed it.
+                return Ok(began.elapsed().saturating_sub(LOOK_EVERY * last.len() as u32));
+            }
+            last[round % last.len()] = compared;
+            round += 1;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Err(failed("the index does not catch up"))
+    }
+}
+
+/// What searches have found of what they should.
+#[derive(Default)]
+pub(super) struct Found {
+    searches: AtomicU64,
+    /// In hundredths of the true neighbours of a search.
+    hundredths: AtomicU64,
+}
+
+impl Found {
+    pub(super) fn count(&self, recall: f64) {
+        self.searches.fetch_add(1, Ordering::Relaxed);
+        self.hundredths.fetch_add((recall * 100.0).round() as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn recall(&self) -> f64 {
+        let searches = self.searches.load(Ordering::Relaxed).max(1);
+        self.hundredths.load(Ordering::Relaxed) as f64 / 100.0 / searches as f64
+    }
+}
+
+/// The query that a client asks next; clients begin at different ones.
+pub(super) fn query_of(corpus: &Corpus, client: usize, number: u64) -> usize {
+    (client * 97 + (number % (1 << 24)) as usize) % corpus.queries.rows()
+}
+
+async fn search_corpus(
+    client: &Client,
+    corpus: &Corpus,
+    worker: usize,
+    number: u64,
+    effort: u32,
+    found: &Found,
+) -> bool {
+    let query = query_of(corpus, worker, number);
+    let search = client.space(INDEXED).search(Query::vector(corpus.queries.row(query).to_vec())).limit(HITS as u32);
+    let search = if effort == 0 { search } else { search.effort(effort) };
+    let Ok(answer) = search.await else { return false };
+    found.count(corpus.recall(query, &found_rows(answer.hits.iter().map(|hit| hit.memory.id.as_str()))));
+    true
+}
+
+/// What a client hands over with one memory, ids aside.
+fn accepted_bytes(space: &str) -> u64 {
+    (VALUE_BYTES + if space == INDEXED { DIMENSION * size_of::<f32>() } else { 0 }) as u64
+}
+
+pub(super) async fn add(client: &Client, space: &str, worker: usize, number: u64) -> cairn_client::Result<()> {
+    let mut memory = Memory::new(content(worker, number)).id(format!("m{worker}-{number}"));
+    if space == INDEXED {
+        memory = memory.vector(vector_of(worker, number));
+    }
+    client.space(space).add(memory).await.map(drop)
+}
+
+async fn search(client: &Client, number: u64) -> cairn_client::Result<u64> {
+    let query = Query::vector(vector(number));
+    let found = client.space(INDEXED).search(query).limit(HITS as u32).explain(true).await?;
+    Ok(found.plan.map_or(0, |plan| plan.compared))
+}
