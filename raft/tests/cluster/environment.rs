@@ -11,7 +11,9 @@ use cairn_proto::v1;
 use cairn_raft::wal::{self, Disk, FileSystem, LogFile};
 use cairn_raft::{Clock, Environment, Node, ProposeError, ReadLevel, StartError, SystemClock};
 
-use crate::support::{Cluster, PATIENCE, SPACE, count, eventually, in_time, memory, ready, space, try_write, write};
+use crate::support::{
+    Cluster, PATIENCE, SPACE, count, eventually, given_free, in_time, memory, ready, space, try_write, write,
+};
 
 /// The machine's clock, ahead by some microseconds.
 #[derive(Default)]
@@ -165,9 +167,8 @@ async fn a_node_whose_disk_is_full_can_be_stopped() {
     tokio::time::timeout(PATIENCE, node.shutdown()).await.expect("the node does not stop");
 
     disk.0.store(false, Ordering::SeqCst);
-    let engine = Arc::downgrade(&node.engine());
     drop(node);
-    eventually("the stopped node lets go of its store", || engine.strong_count() == 0).await;
+    given_free(&cluster.data_dir(1)).await;
     cluster.start(1).await;
     cluster.ready().await;
     assert_eq!(count(cluster.node(1), ReadLevel::Linearizable).await, 1, "what was acknowledged is there");

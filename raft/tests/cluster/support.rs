@@ -1,8 +1,9 @@
 //! Clusters in this process: real engines, real logs, real sockets on loopback.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -212,10 +213,8 @@ impl Cluster {
     }
 
     async fn release(&mut self, id: u64) {
-        let node = self.nodes.remove(&id).unwrap();
-        let engine = Arc::downgrade(&node.engine());
-        drop(node);
-        eventually("the stopped node lets go of its store", || engine.strong_count() == 0).await;
+        drop(self.nodes.remove(&id).unwrap());
+        given_free(&self.data_dir(id)).await;
     }
 
     pub(crate) async fn stop_all(&mut self) {
@@ -252,6 +251,12 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
         assert!(Instant::now() < patience, "in vain: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Waits until the data directory of a stopped node is nobody's: its store is closed by whoever used it last.
+pub(crate) async fn given_free(data_dir: &Path) {
+    let lock = File::open(data_dir.join("LOCK")).unwrap();
+    eventually("the stopped node lets go of its directory", || lock.try_lock().is_ok()).await;
 }
 
 /// A start that was broken off may take a moment to let go of its port.
