@@ -279,7 +279,12 @@ fn open_log(
 
 /// Refuses a store and a log that are not each other's: one of them is older than the other, or was made anew. What a
 /// purge took from the log must be in the store, and nothing is applied before this node has had a vote.
-fn check_store(log_dir: &Path, group_dir: &Path, log: &Summary, applied: Option<u64>) -> Result<(), StartError> {
+pub(crate) fn check_store(
+    log_dir: &Path,
+    group_dir: &Path,
+    log: &Summary,
+    applied: Option<u64>,
+) -> Result<(), StartError> {
     if let (None, Some(applied)) = (&log.vote, applied) {
         let reason = format!("the log has never voted, but the store has applied index {applied}");
         return Err(StartError::Damaged { path: log_dir.to_path_buf(), reason });
@@ -294,7 +299,7 @@ fn check_store(log_dir: &Path, group_dir: &Path, log: &Summary, applied: Option<
     }
 }
 
-fn raft_config(cluster_name: &str, timing: &Timing, limits: &Limits) -> Result<Config, StartError> {
+pub(crate) fn raft_config(cluster_name: &str, timing: &Timing, limits: &Limits) -> Result<Config, StartError> {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let config = Config {
         cluster_name: cluster_name.to_string(),
@@ -310,6 +315,9 @@ fn raft_config(cluster_name: &str, timing: &Timing, limits: &Limits) -> Result<C
         max_in_snapshot_log_to_keep: u64::MAX,
         snapshot_max_chunk_size: limits.snapshot_chunk_bytes as u64,
         enable_pre_vote: Some(true),
+        // Entries go to the followers while this node still syncs them: a leader that crashes may have lost what a majority
+        // has. Were it to go on in the same term, it would give other entries the same ids.
+        enable_leader_restore: Some(false),
         // A leader that only speaks and is not answered falls silent in turns, so that others may elect one.
         quorum_loss_probe_interval: Some(millis(timing.election_max) * 3),
         backoff: "50ms 100ms 200ms ...1s".to_string(),
