@@ -1,7 +1,7 @@
 # Everything a developer or an operator of one machine runs. Each command sets itself up; see scripts/setup.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help run model demo test chaos mutants check fix proto-image bench bench-index
+.PHONY: help run model demo test sim chaos mutants check fix proto-image bench bench-index
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ check: ## Every check that changes nothing: formatting, lints, dependencies, hou
 
 fix: ## Mend what can be mended without thinking: formatting and the lints that mend themselves
 	@scripts/fix.sh
+
+sim: ## SEEDS simulated clusters (default 200) under faults; SEED=n runs one again and tells what happens in it
+	@scripts/sim.sh
 
 chaos: ## Processes under faults for MINUTES (default 5), their histories checked for linearizability
 	@scripts/chaos.sh

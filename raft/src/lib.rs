@@ -22,6 +22,7 @@
 //!
 //! openraft's types stay inside this crate.
 
+mod blocking;
 mod clock;
 mod config;
 mod error;
@@ -31,6 +32,8 @@ pub mod inspect;
 pub mod log_store;
 mod network;
 pub mod node;
+#[cfg(test)]
+mod sim;
 mod snapshot;
 mod state_machine;
 pub mod types;

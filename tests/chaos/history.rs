@@ -119,6 +119,16 @@ impl History {
         self.events.lock().keys().cloned().collect()
     }
 
+    /// What a memory held when it was read last.
+    pub(crate) fn last_read(&self, key: &str) -> Option<u64> {
+        let events = self.events.lock();
+        let last = events.get(key)?.iter().rev().find_map(|(_, event)| match event {
+            Event::Answered(Ret::Value(value)) => Some(*value),
+            _ => None,
+        });
+        last.flatten()
+    }
+
     /// Looks for an order of the calls of each memory that explains all answers.
     pub(crate) fn check(&self) -> Checked {
         let events = self.events.lock();

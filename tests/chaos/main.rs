@@ -19,13 +19,14 @@
 mod history;
 mod links;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cairn_client::{Client, ErrorKind, Memory, NewSpace, RetryPolicy};
 use cairn_tests::TestCluster;
+use futures::TryStreamExt;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::task::JoinSet;
 
@@ -84,6 +85,7 @@ async fn histories_under_faults_are_linearizable() {
     cluster.wait_until_ready().await.unwrap();
     read_all(&cluster, &history).await;
     cluster.wait_until_equal().await;
+    check_completeness(&cluster, &history).await;
     let checked = history.check();
     println!("{checked}; faults: {faults:?}");
     assert!(checked.violations.is_empty(), "not linearizable:\n{}", checked.violations.join("\n\n"));
@@ -166,6 +168,21 @@ async fn read_all(cluster: &TestCluster, history: &History) {
         for key in history.keys() {
             call(&client, history, key, Op::Read).await;
         }
+    }
+}
+
+/// Every node lists, counts and finds exactly the memories that were there when they were read last.
+async fn check_completeness(cluster: &TestCluster, history: &History) {
+    let present: BTreeSet<String> = history.keys().into_iter().filter(|key| history.last_read(key).is_some()).collect();
+    for id in 1..=NODES {
+        let space = client_of(cluster, id).space(SPACE);
+        let listed = space.list().page_size(1000).stream().map_ok(|memory| memory.id);
+        let listed: BTreeSet<String> = listed.try_collect().await.unwrap();
+        assert_eq!(listed, present, "what node {id} lists");
+        assert_eq!(space.count().await.unwrap().count, present.len() as u64, "what node {id} counts");
+        let found = space.search(cairn_client::Vector::from(vec![1.0, 1.0])).exact(true).limit(1000).await.unwrap();
+        let found: BTreeSet<String> = found.hits.into_iter().map(|hit| hit.memory.id).collect();
+        assert!(found.is_subset(&present) && found.len() == present.len().min(1000), "node {id} finds {found:?}");
     }
 }
 

@@ -23,11 +23,12 @@ use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use prost::Message;
 
+use crate::blocking::blocking;
 use crate::types::{
-    ConvertError, Entry, LogId, TypeConfig, Vote, decode_entry, decode_vote, encode_entry, encode_vote,
+    CairnTypes, ConvertError, Entry, LogId, Vote, decode_entry, decode_vote, encode_entry, encode_vote,
     log_id_from_proto, log_id_to_proto,
 };
-use crate::wal::{Callback, Environment, Recovered, SealContext, Wal, WalError, WalOptions};
+use crate::wal::{Callback, Environment, Recovered, SealContext, Summary, Wal, WalError, WalOptions};
 
 /// The log of one Raft group.
 #[derive(Debug)]
@@ -73,8 +74,18 @@ impl LogStore {
         environment: Environment,
     ) -> Result<(Self, Recovered), WalError> {
         let (wal, recovered) = Wal::open_in(directory, options, seal, environment)?;
+        let store = Self::over(wal, &recovered.summary, directory, batch_bytes_max)?;
+        Ok((store, recovered))
+    }
+
+    /// As [`LogStore::open_in`], over a log that is open already and was found in this state.
+    pub(crate) fn over(
+        wal: Wal,
+        summary: &Summary,
+        directory: &Path,
+        batch_bytes_max: usize,
+    ) -> Result<Self, WalError> {
         let malformed = |reason| WalError::Corruption { path: directory.to_owned(), offset: 0, reason };
-        let summary = &recovered.summary;
         let last_entry = match summary.last_index() {
             None => None,
             Some(index) => {
@@ -89,7 +100,7 @@ impl LogStore {
         if votes.into_iter().chain(ids).any(|decoded| decoded.is_err()) {
             return Err(malformed("the vote, or a log id, is malformed"));
         }
-        Ok((Self { reader: LogReader { wal: Arc::new(wal), batch_bytes_max }, last_entry }, recovered))
+        Ok(Self { reader: LogReader { wal: Arc::new(wal), batch_bytes_max }, last_entry })
     }
 
     /// The log beneath, for its statistics and to close it.
@@ -134,7 +145,7 @@ impl LogReader {
         let first_index = reading.first_index();
         let encoded = match reading.is_cached() {
             true => reading.load()?,
-            false => tokio::task::spawn_blocking(move || reading.load()).await.map_err(io::Error::other)??,
+            false => blocking(move || reading.load()).await??,
         };
         let entries = (first_index..).zip(encoded).map(|(index, bytes)| {
             let entry = decode_entry(bytes).map_err(undecodable)?;
@@ -173,7 +184,7 @@ fn to_range(bounds: &impl RangeBounds<u64>) -> Range<u64> {
     start..end
 }
 
-impl RaftLogReader<TypeConfig> for LogReader {
+impl<C: CairnTypes> RaftLogReader<C> for LogReader {
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: RB,
@@ -210,10 +221,10 @@ impl RaftLogReader<TypeConfig> for LogReader {
     }
 }
 
-impl RaftLogStorage<TypeConfig> for LogStore {
+impl<C: CairnTypes> RaftLogStorage<C> for LogStore {
     type LogReader = LogReader;
 
-    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+    async fn get_log_state(&mut self) -> Result<LogState<C>, io::Error> {
         let summary = self.reader.wal.summary();
         let purged =
             summary.purged.as_ref().map(|purged| decode_log_id(&purged.id).map_err(undecodable)).transpose()?;
@@ -243,7 +254,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.reader.wal.summary().committed.map(|bytes| decode_log_id(&bytes).map_err(undecodable)).transpose()
     }
 
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<C>) -> Result<(), io::Error>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,

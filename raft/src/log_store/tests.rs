@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use super::*;
-use crate::types::{EntryPayload, LeaderId, LogCommand, SnapshotMeta, StoredMembership};
+use crate::types::{EntryPayload, LeaderId, LogCommand, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::wal::tests::seal_context;
 
 /// Small segments and no cache, so that the suite rolls segments and reads from the disk.
@@ -120,6 +120,16 @@ impl StoreBuilder<TypeConfig, LogStore, SharedMachine, Place> for Plain {
     }
 }
 
+/// A store as openraft sees it that runs on tokio; it could run on others.
+fn log(store: &mut LogStore) -> &mut impl RaftLogStorage<TypeConfig, LogReader = LogReader> {
+    store
+}
+
+/// As [`log`], for a reader.
+fn reading(reader: &mut LogReader) -> &mut impl RaftLogReader<TypeConfig> {
+    reader
+}
+
 /// A store that is closed and opened again before every call, of its readers as well.
 #[derive(Clone)]
 struct Reopening {
@@ -144,11 +154,11 @@ impl RaftLogReader<TypeConfig> for Reopening {
         range: RB,
     ) -> Result<Vec<Entry>, io::Error> {
         let range = to_range(&range);
-        self.with(async |store| store.reader.try_get_log_entries(range).await).await
+        self.with(async |store| reading(&mut store.reader).try_get_log_entries(range).await).await
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        self.with(async |store| store.reader.read_vote().await).await
+        self.with(async |store| reading(&mut store.reader).read_vote().await).await
     }
 }
 
@@ -156,7 +166,7 @@ impl RaftLogStorage<TypeConfig> for Reopening {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
-        self.with(async |store| store.get_log_state().await).await
+        self.with(async |store| log(store).get_log_state().await).await
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -164,15 +174,15 @@ impl RaftLogStorage<TypeConfig> for Reopening {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.with(async |store| store.save_vote(vote).await).await
+        self.with(async |store| log(store).save_vote(vote).await).await
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
-        self.with(async |store| store.save_committed(committed).await).await
+        self.with(async |store| log(store).save_committed(committed).await).await
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
-        self.with(async |store| store.read_committed().await).await
+        self.with(async |store| log(store).read_committed().await).await
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
@@ -181,15 +191,15 @@ impl RaftLogStorage<TypeConfig> for Reopening {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
-        self.with(async |store| store.append(entries, callback).await).await
+        self.with(async |store| log(store).append(entries, callback).await).await
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
-        self.with(async |store| store.truncate_after(last_log_id).await).await
+        self.with(async |store| log(store).truncate_after(last_log_id).await).await
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
-        self.with(async |store| store.purge(log_id).await).await
+        self.with(async |store| log(store).purge(log_id).await).await
     }
 }
 
@@ -222,7 +232,7 @@ fn entry(index: u64, bytes: usize) -> Entry {
 
 async fn append(store: &mut LogStore, entries: Vec<Entry>) {
     let (sender, receiver) = TypeConfig::oneshot();
-    store.append(entries, IOFlushed::signal(sender)).await.unwrap();
+    log(store).append(entries, IOFlushed::signal(sender)).await.unwrap();
     receiver.await.unwrap().unwrap();
 }
 
@@ -232,18 +242,23 @@ async fn batches_are_capped_in_bytes() {
     let mut store = place.open(10_000);
     append(&mut store, (1..=20).map(|index| entry(index, 1_000)).collect()).await;
     append(&mut store, vec![entry(21, 50_000), entry(22, 10)]).await;
-    let mut reader = store.get_log_reader().await;
+    let mut reader = log(&mut store).get_log_reader().await;
 
-    let batch = reader.limited_get_log_entries(1, 23).await.unwrap();
+    let batch = reading(&mut reader).limited_get_log_entries(1, 23).await.unwrap();
     assert!((8..=9).contains(&batch.len()), "{} entries of 1,000 bytes under a cap of 10,000", batch.len());
-    let large = reader.limited_get_log_entries(21, 23).await.unwrap();
+    let large = reading(&mut reader).limited_get_log_entries(21, 23).await.unwrap();
     assert_eq!(large.len(), 1, "an entry beyond the cap travels alone");
-    let all: Vec<_> = reader.entries_stream(1..23).await.map(|entry| entry.unwrap().log_id.index).collect().await;
+    let all: Vec<_> =
+        reading(&mut reader).entries_stream(1..23).await.map(|entry| entry.unwrap().log_id.index).collect().await;
     assert_eq!(all, (1..=22).collect::<Vec<_>>(), "a stream is not capped");
 
-    store.purge(log_id(5)).await.unwrap();
-    assert_eq!(reader.limited_get_log_entries(3, 9).await.unwrap(), vec![], "a batch never begins with a hole");
-    assert_eq!(reader.try_get_log_entries(3..9).await.unwrap().len(), 3);
+    log(&mut store).purge(log_id(5)).await.unwrap();
+    assert_eq!(
+        reading(&mut reader).limited_get_log_entries(3, 9).await.unwrap(),
+        vec![],
+        "a batch never begins with a hole"
+    );
+    assert_eq!(reading(&mut reader).try_get_log_entries(3..9).await.unwrap().len(), 3);
 }
 
 #[tokio::test]
@@ -251,13 +266,14 @@ async fn entries_to_apply_never_begin_behind_a_hole() {
     let place = Place::new();
     let mut store = place.open(1_000);
     append(&mut store, (1..=9).map(|index| entry(index, 100)).collect()).await;
-    store.purge(log_id(5)).await.unwrap();
-    let mut reader = store.get_log_reader().await;
-    let read: Vec<_> = reader.entries_stream(3..9).await.collect().await;
+    log(&mut store).purge(log_id(5)).await.unwrap();
+    let mut reader = log(&mut store).get_log_reader().await;
+    let read: Vec<_> = reading(&mut reader).entries_stream(3..9).await.collect().await;
     assert!(matches!(&read[..], [Err(_)]), "entries 3 to 5 are gone, and 6 does not follow 2: {read:?}");
-    let read: Vec<_> = reader.entries_stream(6..20).await.map(|entry| entry.unwrap().log_id.index).collect().await;
+    let read: Vec<_> =
+        reading(&mut reader).entries_stream(6..20).await.map(|entry| entry.unwrap().log_id.index).collect().await;
     assert_eq!(read, [6, 7, 8, 9]);
-    let read: Vec<_> = reader.entries_stream(10..20).await.collect().await;
+    let read: Vec<_> = reading(&mut reader).entries_stream(10..20).await.collect().await;
     assert!(read.is_empty());
 }
 
@@ -266,10 +282,10 @@ async fn the_committed_position_survives_a_restart() {
     let place = Place::new();
     let mut store = place.open(1_000);
     append(&mut store, vec![entry(0, 10), entry(1, 10)]).await;
-    store.save_committed(Some(log_id(1))).await.unwrap();
-    assert_eq!(store.read_committed().await.unwrap(), Some(log_id(1)));
+    log(&mut store).save_committed(Some(log_id(1))).await.unwrap();
+    assert_eq!(log(&mut store).read_committed().await.unwrap(), Some(log_id(1)));
     drop(store);
-    assert_eq!(place.open(1_000).read_committed().await.unwrap(), Some(log_id(1)));
+    assert_eq!(log(&mut place.open(1_000)).read_committed().await.unwrap(), Some(log_id(1)));
 }
 
 #[tokio::test]
@@ -288,7 +304,7 @@ async fn a_truncation_is_durable_when_it_returns() {
     let mut store = place.open(1_000);
     append(&mut store, (0..=5).map(|index| entry(index, 10)).collect()).await;
     let before = store.wal().stats().syncs;
-    store.truncate_after(Some(log_id(3))).await.unwrap();
+    log(&mut store).truncate_after(Some(log_id(3))).await.unwrap();
     assert!(store.wal().stats().syncs > before, "nothing was synced");
-    assert_eq!(store.get_log_state().await.unwrap().last_log_id, Some(log_id(3)));
+    assert_eq!(log(&mut store).get_log_state().await.unwrap().last_log_id, Some(log_id(3)));
 }

@@ -40,6 +40,8 @@ pub(crate) use self::core::Core;
 pub use propose::Applied;
 pub(crate) use propose::Refusal;
 pub use read::ReadLevel;
+#[cfg(test)]
+pub(crate) use start::{check_store, raft_config};
 pub(crate) use status::own_state_now;
 pub use status::{NodeStats, NodeStatus};
 

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio_util::sync::CancellationToken;
 
+use crate::blocking::blocking;
 use crate::config::{Limits, Timing};
 use crate::state_machine::{Shared, StateMachine};
-use crate::types::{LogId, TypeConfig};
+use crate::types::{CairnTypes, LogId, TypeConfig};
 
 /// How often the controller looks.
 const TICK: Duration = Duration::from_millis(500);
@@ -65,40 +66,62 @@ pub(crate) async fn run(
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let generation = shared.generations.current();
-        let durable = tokio::task::spawn_blocking(move || generation.durable_applied()).await;
-        let Ok(Ok(durable)) = durable else { continue };
-        let (purged, matched) = {
-            let metrics = raft.metrics();
-            let metrics = metrics.borrow_watched();
-            let index = |log_id: &Option<LogId>| log_id.as_ref().map(|log_id| log_id.index);
-            let matched = metrics.replication.iter().flatten().map(|(&id, log_id)| (id, index(log_id)));
-            (index(&metrics.purged), matched.collect())
-        };
-        let snapshot = shared.snapshots.current().and_then(|dir| dir.index());
-        shared.snapshots.transfers().release(snapshot, &matched);
-        let view = View {
-            bytes_since_snapshot: shared.bytes_since_snapshot(),
-            since_snapshot: last_snapshot.elapsed(),
-            durable_applied: durable.map(|log_id| log_id.index),
-            snapshot,
-            previous_snapshot: shared.snapshots.previous_index(),
-            transfers_min: shared.snapshots.transfers().min(),
-            purged,
-        };
-        let decision = decide(&view, &limits, &timing);
-        if decision.take_snapshot {
-            last_snapshot = Instant::now();
-            if raft.trigger().snapshot().await.is_err() {
-                return;
-            }
-        }
-        if let Some(index) = decision.purge_to
-            && raft.trigger().purge_log(index).await.is_err()
-        {
-            return;
+        match look(&raft, &shared, &limits, &timing, last_snapshot.elapsed()).await {
+            Ok(Look { took_snapshot: true }) => last_snapshot = Instant::now(),
+            Ok(Look { took_snapshot: false }) => {}
+            Err(Stopped) => return,
         }
     }
+}
+
+/// What a look has led to.
+pub(crate) struct Look {
+    /// Whether a snapshot was asked for.
+    pub(crate) took_snapshot: bool,
+}
+
+/// Replication has stopped.
+#[derive(Debug)]
+pub(crate) struct Stopped;
+
+/// Looks once, and has openraft take a snapshot or purge the log where it is time. `since_snapshot`: since the last one was
+/// asked for.
+pub(crate) async fn look<C: CairnTypes>(
+    raft: &openraft::Raft<C, StateMachine>,
+    shared: &Shared,
+    limits: &Limits,
+    timing: &Timing,
+    since_snapshot: Duration,
+) -> Result<Look, Stopped> {
+    let generation = shared.generations.current();
+    let durable = blocking(move || generation.durable_applied()).await;
+    let Ok(Ok(durable)) = durable else { return Ok(Look { took_snapshot: false }) };
+    let (purged, matched) = {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let index = |log_id: &Option<LogId>| log_id.as_ref().map(|log_id| log_id.index);
+        let matched = metrics.replication.iter().flatten().map(|(&id, log_id)| (id, index(log_id)));
+        (index(&metrics.purged), matched.collect())
+    };
+    let snapshot = shared.snapshots.current().and_then(|dir| dir.index());
+    shared.snapshots.transfers().release(snapshot, &matched);
+    let view = View {
+        bytes_since_snapshot: shared.bytes_since_snapshot(),
+        since_snapshot,
+        durable_applied: durable.map(|log_id| log_id.index),
+        snapshot,
+        previous_snapshot: shared.snapshots.previous_index(),
+        transfers_min: shared.snapshots.transfers().min(),
+        purged,
+    };
+    let decision = decide(&view, limits, timing);
+    if decision.take_snapshot {
+        raft.trigger().snapshot().await.map_err(|_| Stopped)?;
+    }
+    if let Some(index) = decision.purge_to {
+        raft.trigger().purge_log(index).await.map_err(|_| Stopped)?;
+    }
+    Ok(Look { took_snapshot: decision.take_snapshot })
 }
 
 #[cfg(test)]

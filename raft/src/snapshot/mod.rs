@@ -36,6 +36,8 @@ use cairn_proto::peer::{SnapshotFile, SnapshotManifest};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
+#[cfg(test)]
+pub(crate) use controller::look;
 pub(crate) use controller::run as run_controller;
 pub(crate) use receive::{ReceiveError, SnapshotReceiver};
 pub(crate) use send::{Pace, SendError, send};

@@ -27,12 +27,21 @@ struct Job {
 #[derive(Clone)]
 pub(crate) struct ApplyThread {
     jobs: mpsc::Sender<Job>,
+    /// In a simulation there is no thread: whoever hands over a chunk applies it.
+    #[cfg(test)]
+    generations: Arc<Generations>,
 }
 
 impl ApplyThread {
     /// Starts the thread.
     pub(crate) fn start(generations: Arc<Generations>) -> std::io::Result<Self> {
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
+        #[cfg(test)]
+        if crate::sim::is_running() {
+            return Ok(Self { jobs, generations });
+        }
+        #[cfg(test)]
+        let kept = Arc::clone(&generations);
         std::thread::Builder::new().name("cairn-apply".to_string()).spawn(move || {
             while let Some(job) = queue.blocking_recv() {
                 let applied = apply(&generations, &job.entries);
@@ -40,7 +49,11 @@ impl ApplyThread {
                 let _ = job.reply.send(applied);
             }
         })?;
-        Ok(Self { jobs })
+        Ok(Self {
+            jobs,
+            #[cfg(test)]
+            generations: kept,
+        })
     }
 
     /// Applies a chunk.
@@ -49,6 +62,11 @@ impl ApplyThread {
     ///
     /// When the state can no longer be trusted to equal that of the peers: the node must stop.
     pub(crate) async fn apply(&self, entries: Vec<Entry>) -> Applied {
+        #[cfg(test)]
+        if crate::sim::is_running() {
+            crate::sim::before_apply(&entries).await;
+            return apply(&self.generations, &entries);
+        }
         let (reply, answer) = oneshot::channel();
         self.jobs.send(Job { entries, reply }).await.map_err(|_| "the apply thread has ended".to_string())?;
         answer.await.map_err(|_| "the apply thread has panicked".to_string())?

@@ -34,10 +34,11 @@ pub(crate) use apply::{ApplyThread, from_engine_log_id};
 pub use generation::Generation;
 pub(crate) use generation::{Generations, error_chain};
 
+use crate::blocking::blocking;
 use crate::config::Limits;
 use crate::snapshot::{SnapshotData, SnapshotDir, SnapshotStore};
 use crate::types::{
-    Entry, EntryPayload, LogId, Response, SnapshotMeta, StoredMembership, TypeConfig, decode_membership,
+    CairnTypes, Entry, EntryPayload, LogId, Response, SnapshotMeta, StoredMembership, decode_membership,
 };
 
 /// How long to wait after a snapshot that could not be taken.
@@ -142,7 +143,7 @@ impl StateMachine {
         Ok(Self { shared, thread, closed, _closing: closing })
     }
 
-    async fn apply_chunk(&self, chunk: Chunk) -> io::Result<()> {
+    async fn apply_chunk<C: CairnTypes>(&self, chunk: Chunk<ApplyResponder<C>>) -> io::Result<()> {
         if chunk.entries.is_empty() {
             return Ok(());
         }
@@ -165,15 +166,20 @@ impl StateMachine {
 }
 
 /// Entries that go to the engine in one batch.
-#[derive(Default)]
-struct Chunk {
+struct Chunk<R> {
     entries: Vec<Entry>,
-    responders: Vec<Option<ApplyResponder<TypeConfig>>>,
+    responders: Vec<Option<R>>,
     bytes: usize,
 }
 
-impl Chunk {
-    fn push(&mut self, (entry, responder): EntryResponder<TypeConfig>) {
+impl<R> Default for Chunk<R> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), responders: Vec::new(), bytes: 0 }
+    }
+}
+
+impl<R> Chunk<R> {
+    fn push(&mut self, (entry, responder): (Entry, Option<R>)) {
         self.bytes += command_len(&entry);
         self.entries.push(entry);
         self.responders.push(responder);
@@ -191,7 +197,7 @@ fn command_len(entry: &Entry) -> usize {
     }
 }
 
-impl RaftStateMachine<TypeConfig> for StateMachine {
+impl<C: CairnTypes> RaftStateMachine<C> for StateMachine {
     type SnapshotData = SnapshotData;
     type SnapshotBuilder = SnapshotBuilder;
 
@@ -209,7 +215,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
     where
-        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + Send,
+        Strm: Stream<Item = Result<EntryResponder<C>, io::Error>> + Unpin + Send,
     {
         let mut chunk = Chunk::default();
         while let Some(entry) = entries.next().await {
@@ -228,7 +234,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
         let shared = Arc::clone(&self.shared);
         let expected = meta.last_log_id;
-        let installed = tokio::task::spawn_blocking(move || {
+        let installed = blocking(move || {
             shared.generations.install(snapshot.path(), |engine| {
                 let found = engine.applied().log_id.as_ref().map(from_engine_log_id);
                 if found == expected {
@@ -238,8 +244,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 }
             })
         })
-        .await
-        .map_err(io::Error::other)?;
+        .await?;
         installed.map_err(|error| self.shared.fail("a snapshot could not be installed", &error_chain(&error)))?;
         self.shared.publish();
         // openraft wants to be able to read back what it has installed.
@@ -248,12 +253,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Ok(())
     }
 
-    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<TypeConfig, SnapshotData>>, io::Error> {
-        Ok(self
-            .shared
-            .snapshots
-            .current()
-            .map(|dir| SnapshotOf::<TypeConfig, _> { meta: dir.meta().clone(), snapshot: dir }))
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<C, SnapshotData>>, io::Error> {
+        Ok(self.shared.snapshots.current().map(|dir| SnapshotOf::<C, _> { meta: dir.meta().clone(), snapshot: dir }))
     }
 }
 
@@ -266,10 +267,10 @@ pub(crate) struct SnapshotBuilder {
     closed: CancellationToken,
 }
 
-impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+impl<C: CairnTypes> RaftSnapshotBuilder<C> for SnapshotBuilder {
     type SnapshotData = SnapshotData;
 
-    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, SnapshotData>, io::Error> {
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<C, SnapshotData>, io::Error> {
         let dir = loop {
             let reason = match build_snapshot(&self.shared).await {
                 Ok(dir) => break dir,
@@ -284,7 +285,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
                 break current;
             }
         };
-        Ok(SnapshotOf::<TypeConfig, _> { meta: dir.meta().clone(), snapshot: dir })
+        Ok(SnapshotOf::<C, _> { meta: dir.meta().clone(), snapshot: dir })
     }
 }
 
@@ -292,7 +293,7 @@ async fn build_snapshot(shared: &Arc<Shared>) -> Result<Arc<SnapshotDir>, String
     // Counted from before the checkpoint, so that nothing is counted as covered that may not be.
     let covered = shared.bytes_since_snapshot();
     let builder = Arc::clone(shared);
-    let built = tokio::task::spawn_blocking(move || builder.snapshots.build(&builder.generations.current())).await;
+    let built = blocking(move || builder.snapshots.build(&builder.generations.current())).await;
     let dir = built.map_err(|error| error.to_string())??;
     let subtract = |bytes: u64| Some(bytes.saturating_sub(covered));
     let _ = shared.bytes_since_snapshot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract);

@@ -11,10 +11,10 @@ use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
-use super::{Generations, Shared, StateMachine};
+use super::{Generations, Shared, SnapshotBuilder, StateMachine};
 use crate::config::Limits;
 use crate::log_store::LogStore;
-use crate::snapshot::SnapshotStore;
+use crate::snapshot::{SnapshotData, SnapshotStore};
 use crate::types::{Entry, EntryPayload, GROUP, LeaderId, LogCommand, LogId, TypeConfig};
 use crate::wal::{SealContext, WalOptions};
 
@@ -49,6 +49,18 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
     }
 }
 
+/// The machine as openraft sees it that runs on tokio; it could run on others.
+fn driven(
+    machine: &mut StateMachine,
+) -> &mut impl RaftStateMachine<TypeConfig, SnapshotData = SnapshotData, SnapshotBuilder = SnapshotBuilder> {
+    machine
+}
+
+/// As [`driven`], for a builder of snapshots.
+fn taking(builder: &mut SnapshotBuilder) -> &mut impl RaftSnapshotBuilder<TypeConfig, SnapshotData = SnapshotData> {
+    builder
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_suite_of_openraft_passes() {
     Suite::test_all(Builder::new()).await.unwrap();
@@ -63,11 +75,11 @@ async fn an_entry_that_is_no_command_stops_the_node() {
         log_id: LogId::new(LeaderId { term: 1, node_id: 1 }, 0),
         payload: EntryPayload::Normal(LogCommand(Bytes::from_static(b"\xff\xff"))),
     };
-    let applied = machine.apply(futures::stream::iter([Ok((entry, None))])).await;
+    let applied = driven(&mut machine).apply(futures::stream::iter([Ok((entry, None))])).await;
     assert!(applied.is_err());
     let reason = machine.shared.fatal().borrow().clone().unwrap();
     assert!(reason.contains("could not be applied"), "{reason}");
-    assert_eq!(machine.applied_state().await.unwrap().0, None);
+    assert_eq!(driven(&mut machine).applied_state().await.unwrap().0, None);
 }
 
 /// Makes taking snapshots impossible until the returned path is removed.
@@ -82,10 +94,10 @@ fn obstruct_snapshots(dir: &TempDir) -> std::path::PathBuf {
 async fn a_snapshot_that_cannot_be_taken_does_not_stop_the_node() {
     let store = Builder::new();
     let (dir, _log, mut machine) = store.build().await.unwrap();
-    let mut builder = machine.get_snapshot_builder().await;
-    let first = builder.build_snapshot().await.unwrap().snapshot;
+    let mut builder = driven(&mut machine).get_snapshot_builder().await;
+    let first = taking(&mut builder).build_snapshot().await.unwrap().snapshot;
     obstruct_snapshots(&dir);
-    let second = builder.build_snapshot().await.unwrap().snapshot;
+    let second = taking(&mut builder).build_snapshot().await.unwrap().snapshot;
     assert!(Arc::ptr_eq(&first, &second), "the one that there is stays");
     assert_eq!(*machine.shared.fatal().borrow(), None);
 }
@@ -95,8 +107,8 @@ async fn the_first_snapshot_is_tried_again_until_it_can_be_taken() {
     let store = Builder::new();
     let (dir, _log, mut machine) = store.build().await.unwrap();
     let obstacle = obstruct_snapshots(&dir);
-    let mut builder = machine.get_snapshot_builder().await;
-    let building = tokio::spawn(async move { builder.build_snapshot().await });
+    let mut builder = driven(&mut machine).get_snapshot_builder().await;
+    let building = tokio::spawn(async move { taking(&mut builder).build_snapshot().await });
     tokio::time::sleep(super::RETRY_INTERVAL * 5).await;
     assert!(!building.is_finished());
     std::fs::remove_file(&obstacle).unwrap();
@@ -110,8 +122,8 @@ async fn a_builder_ends_with_its_state_machine() {
     let store = Builder::new();
     let (dir, _log, mut machine) = store.build().await.unwrap();
     obstruct_snapshots(&dir);
-    let mut builder = machine.get_snapshot_builder().await;
-    let building = tokio::spawn(async move { builder.build_snapshot().await });
+    let mut builder = driven(&mut machine).get_snapshot_builder().await;
+    let building = tokio::spawn(async move { taking(&mut builder).build_snapshot().await });
     drop(machine);
     assert!(building.await.unwrap().is_err());
 }

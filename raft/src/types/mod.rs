@@ -61,6 +61,37 @@ impl RaftTypeConfig for TypeConfig {
     type ErrorSource = openraft::impls::BoxedErrorSource;
 }
 
+/// openraft with Cairn's types on any runtime: the real one, or the one of the simulation.
+pub trait CairnTypes:
+    RaftTypeConfig<
+        D = LogCommand,
+        R = Response,
+        NodeId = u64,
+        Node = PeerNode,
+        Term = u64,
+        LeaderId = <TypeConfig as RaftTypeConfig>::LeaderId,
+        Vote = Vote,
+        Payload = EntryPayload,
+        Entry = Entry,
+    >
+{
+}
+
+impl<C> CairnTypes for C where
+    C: RaftTypeConfig<
+            D = LogCommand,
+            R = Response,
+            NodeId = u64,
+            Node = PeerNode,
+            Term = u64,
+            LeaderId = <TypeConfig as RaftTypeConfig>::LeaderId,
+            Vote = Vote,
+            Payload = EntryPayload,
+            Entry = Entry,
+        >
+{
+}
+
 /// Who proposed an entry, and where it lies in the log.
 pub type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
 /// Term and node of a leader.

@@ -62,6 +62,8 @@ pub use recovery::Cut;
 pub use segment::SealContext;
 pub use shared::{Callback, WalStats};
 pub use writer::OnFailure;
+#[cfg(test)]
+pub(crate) use writer::Stepper;
 
 use frame::frame_bytes;
 use ledger::{Location, Source};
@@ -134,8 +136,28 @@ impl Wal {
         seal: SealContext,
         environment: Environment,
     ) -> Result<(Self, Recovered), WalError> {
+        let kept = environment.kept.clone();
+        let (wal, recovered, writer) = Self::prepare(directory, options, seal, environment)?;
+        let thread = std::thread::Builder::new()
+            .name("wal".to_owned())
+            .spawn(move || {
+                writer.run();
+                drop(kept);
+            })
+            .map_err(WalError::io("start the thread of", Path::new("the write-ahead log")))?;
+        *wal.thread.lock() = Some(thread);
+        Ok((wal, recovered))
+    }
+
+    /// A log without its thread: the caller runs the writer.
+    fn prepare(
+        directory: &Path,
+        options: WalOptions,
+        seal: SealContext,
+        environment: Environment,
+    ) -> Result<(Self, Recovered, Writer), WalError> {
         options.validate()?;
-        let Environment { file_system, on_failure, must_exist, kept } = environment;
+        let Environment { file_system, on_failure, must_exist, kept: _ } = environment;
         if !must_exist {
             file_system.create_directory(directory).map_err(WalError::io("create", directory))?;
         }
@@ -158,14 +180,19 @@ impl Wal {
         let shared = Arc::new(Shared::new(ledger, segments, options.queue_bytes_max));
         let summary = recovered.summary.clone();
         let writer = Writer::new(Arc::clone(&shared), directory, options.clone(), on_failure, summary, files);
-        let thread = std::thread::Builder::new()
-            .name("wal".to_owned())
-            .spawn(move || {
-                writer.run();
-                drop(kept);
-            })
-            .map_err(WalError::io("start the thread of", Path::new("the write-ahead log")))?;
-        Ok((Self { shared, options, thread: Mutex::new(Some(thread)) }, recovered))
+        Ok((Self { shared, options, thread: Mutex::new(None) }, recovered, writer))
+    }
+
+    /// As [`Wal::open_in`], but without a thread: nothing reaches the disk unless the returned [`Stepper`] is called.
+    #[cfg(test)]
+    pub(crate) fn open_stepped(
+        directory: &Path,
+        options: WalOptions,
+        seal: SealContext,
+        environment: Environment,
+    ) -> Result<(Self, Recovered, Stepper), WalError> {
+        let (wal, recovered, writer) = Self::prepare(directory, options, seal, environment)?;
+        Ok((wal, recovered, Stepper::new(writer)))
     }
 
     /// Queues entries, the first with the given index, which must follow the log (any index will do while the log is

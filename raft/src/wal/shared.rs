@@ -140,6 +140,24 @@ impl Shared {
         }
     }
 
+    /// As [`next_work`](Self::next_work) for a thread that has been idle for long enough, without waiting; `None` when
+    /// there is nothing to do.
+    #[cfg(test)]
+    pub(super) fn work_at_hand(&self, unproven: bool) -> Option<Work> {
+        let mut state = self.state.lock();
+        if !state.queue.pending.is_empty() || !state.queue.waiting.is_empty() {
+            return Some(Work::Commit(std::mem::take(&mut state.queue)));
+        }
+        (unproven || state.queue.committed.is_some()).then(|| Work::Idle(state.queue.committed.take()))
+    }
+
+    /// Whether somebody waits for a sync.
+    #[cfg(test)]
+    pub(super) fn is_awaited(&self) -> bool {
+        let state = self.state.lock();
+        !state.queue.pending.is_empty() || !state.queue.waiting.is_empty()
+    }
+
     /// Waits for some time, or until the log is to close. Returns whether to go on.
     pub(super) fn pause(&self, time: Duration) -> bool {
         let mut state = self.state.lock();

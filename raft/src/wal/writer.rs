@@ -79,11 +79,19 @@ impl Writer {
     fn work(&mut self) -> Result<(), WalError> {
         loop {
             let unproven = self.open.proven < self.open.synced;
-            match self.shared.next_work(unproven, self.options.idle_delay) {
-                Work::Commit(batch) => self.commit(batch)?,
-                Work::Idle(committed) => self.write_unsynced(committed)?,
-                Work::Close => return self.sync(),
+            let work = self.shared.next_work(unproven, self.options.idle_delay);
+            if self.serve(work)? {
+                return Ok(());
             }
+        }
+    }
+
+    /// Does one piece of work, and returns whether it was the last.
+    fn serve(&mut self, work: Work) -> Result<bool, WalError> {
+        match work {
+            Work::Commit(batch) => self.commit(batch).map(|()| false),
+            Work::Idle(committed) => self.write_unsynced(committed).map(|()| false),
+            Work::Close => self.sync().map(|()| true),
         }
     }
 
@@ -239,6 +247,33 @@ impl Writer {
             tracing::warn!(error = error.with_causes(), "the write-ahead log was closed while its disk was full");
         } else {
             (self.on_failure)(error);
+        }
+    }
+}
+
+/// The writer without its thread, for simulations: it does a piece of work when it is called.
+#[cfg(test)]
+pub(crate) struct Stepper(Writer);
+
+#[cfg(test)]
+impl Stepper {
+    pub(super) fn new(writer: Writer) -> Self {
+        Self(writer)
+    }
+
+    /// Whether somebody waits for a sync.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.0.shared.is_awaited()
+    }
+
+    /// Does what the thread would do next: writes and syncs all that is queued, or else writes what needs no sync. After
+    /// a failure, which [`OnFailure`] was told, it does nothing any more.
+    pub(crate) fn step(&mut self) {
+        let unproven = self.0.open.proven < self.0.open.synced;
+        let Some(work) = self.0.shared.work_at_hand(unproven) else { return };
+        if let Err(error) = self.0.serve(work) {
+            self.0.fail(&error);
+            self.0.shared.stop();
         }
     }
 }

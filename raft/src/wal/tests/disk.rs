@@ -18,7 +18,7 @@ const SECTOR_BYTES: usize = 512;
 
 /// What a power cut keeps of what was not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keep {
+pub(crate) enum Keep {
     Nothing,
     Everything,
     /// Sectors and names chosen by a seed.
@@ -80,55 +80,55 @@ struct State {
 
 /// The disk. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct BadDisk {
+pub(crate) struct BadDisk {
     state: Arc<Mutex<State>>,
     /// While a test holds it, syncs of files do not return.
-    pub(super) gate: Arc<Mutex<()>>,
+    pub(crate) gate: Arc<Mutex<()>>,
 }
 
 impl BadDisk {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let disk = Self::default();
         disk.state.lock().reserves = true;
         disk
     }
 
     /// Operations so far that a power cut could have come before.
-    pub(super) fn operations(&self) -> u64 {
+    pub(crate) fn operations(&self) -> u64 {
         self.state.lock().operations
     }
 
-    pub(super) fn cut_power_at(&self, operation: u64) {
+    pub(crate) fn cut_power_at(&self, operation: u64) {
         self.state.lock().power_cut_at = Some(operation);
     }
 
-    pub(super) fn is_cut(&self) -> bool {
+    pub(crate) fn is_cut(&self) -> bool {
         let state = self.state.lock();
         state.power_cut_at.is_some_and(|at| state.operations > at)
     }
 
     /// From now on syncs of files fail, or succeed again.
-    pub(super) fn fail_syncs(&self, fail: bool) {
+    pub(crate) fn fail_syncs(&self, fail: bool) {
         self.state.lock().fail_sync = fail;
     }
 
     /// Bounds the bytes that files may still take; `None`: no bound.
-    pub(super) fn set_space(&self, bytes: Option<u64>) {
+    pub(crate) fn set_space(&self, bytes: Option<u64>) {
         self.state.lock().space = bytes;
     }
 
     /// Files are created without space of their own, so that a write may meet a full disk.
-    pub(super) fn without_reservation(self) -> Self {
+    pub(crate) fn without_reservation(self) -> Self {
         self.state.lock().reserves = false;
         self
     }
 
-    pub(super) fn syncs(&self) -> u64 {
+    pub(crate) fn syncs(&self) -> u64 {
         self.state.lock().syncs
     }
 
     /// The disk as the next process finds it after a power cut.
-    pub(super) fn after_power_cut(&self, keep: Keep) -> Self {
+    pub(crate) fn after_power_cut(&self, keep: Keep) -> Self {
         let state = self.state.lock();
         let mut dice = Dice(match keep {
             Keep::Some(seed) => seed,
@@ -153,7 +153,7 @@ impl BadDisk {
     }
 
     /// The file's bytes, to look at and to damage.
-    pub(super) fn with_file<T>(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    pub(crate) fn with_file<T>(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         let mut state = self.state.lock();
         let inode = state.names[path];
         let inode = state.inodes.get_mut(&inode).unwrap();
@@ -163,15 +163,15 @@ impl BadDisk {
     }
 
     /// A copy that shares nothing.
-    pub(super) fn copy(&self) -> Self {
+    pub(crate) fn copy(&self) -> Self {
         self.after_power_cut(Keep::Everything)
     }
 
-    pub(super) fn paths(&self) -> Vec<PathBuf> {
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
         self.state.lock().names.keys().cloned().collect()
     }
 
-    pub(super) fn remove_file(&self, path: &Path) {
+    pub(crate) fn remove_file(&self, path: &Path) {
         let mut state = self.state.lock();
         state.names.remove(path);
         state.durable_names.remove(path);
@@ -212,7 +212,7 @@ fn after_power_cut(inode: &Inode, keep: Keep, dice: &mut Dice) -> Vec<u8> {
 }
 
 /// Small and repeatable: splitmix64.
-pub(super) struct Dice(pub(super) u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     fn next(&mut self) -> u64 {

@@ -10,7 +10,7 @@
 
 mod commit;
 mod damage;
-mod disk;
+pub(crate) mod disk;
 mod faults;
 mod model;
 
