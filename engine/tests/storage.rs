@@ -14,7 +14,7 @@ use cairn_engine::keyring::{Keyring, RootKey};
 use cairn_engine::{ApplyEntry, Engine, EntryBody, ErrorKind, LogId, Options, WriteRequest};
 use cairn_proto::v1;
 use cairn_proto::v1::condition::Test;
-use common::{Bed, condition, copy_dir, files, me, memory, options, query, space, text, vector};
+use common::{Bed, SECOND, condition, copy_dir, files, me, memory, options, query, space, text, vector};
 use tempfile::TempDir;
 
 fn filled() -> Bed {
@@ -86,6 +86,32 @@ fn a_checkpoint_holds_what_it_says_and_opens_as_an_engine() {
     assert_eq!(copy.applied(), checkpoint.applied);
     copy.apply(&bed.log).unwrap();
     assert_eq!(copy.applied(), bed.engine.applied());
+}
+
+#[test]
+fn a_checkpoint_that_lay_aside_hides_and_removes_what_has_expired_meanwhile() {
+    let mut bed = Bed::new();
+    bed.create_space(space("notes", 2)).unwrap();
+    let ttl = v1::memory::Expiry::Ttl(prost_types::Duration { seconds: 60, nanos: 0 });
+    let short = v1::Memory { expiry: Some(ttl), vectors: vec![vector(&[1.0, 0.0])], ..memory("short", "x") };
+    let long = v1::Memory { vectors: vec![vector(&[0.0, 1.0])], ..memory("long", "y") };
+    bed.add("notes", vec![short, long]).unwrap();
+    let dir = bed.dir.path().join("checkpoint");
+    bed.engine.checkpoint(&dir).unwrap();
+
+    bed.options = Options { dir, ..bed.options.clone() };
+    bed.engine = Engine::open(&bed.options, Arc::clone(&bed.keyring)).unwrap();
+    bed.now += 59 * SECOND;
+    assert_eq!(bed.count("notes", None).unwrap(), 2, "its time is not over");
+    bed.now += SECOND;
+    assert_eq!(bed.engine.memories().unwrap(), 2, "still stored");
+    assert_eq!(bed.get("notes", &["short"]).unwrap().missing_ids, ["short"]);
+    assert_eq!(bed.count("notes", None).unwrap(), 1);
+    assert_eq!(bed.search(&query("notes", &[1.0, 0.0])).unwrap()[0].memory.as_ref().unwrap().id, "long");
+    let command = bed.engine.prepare_expiry(bed.now).unwrap().unwrap();
+    bed.apply(command);
+    assert_eq!(bed.engine.memories().unwrap(), 1);
+    assert_eq!(bed.engine.prepare_expiry(bed.now).unwrap(), None);
 }
 
 #[test]

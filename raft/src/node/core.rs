@@ -134,15 +134,15 @@ impl Core {
         self.stamper.now(self.shared.stamp_micros())
     }
 
-    /// The leader's time as well as this node can know it without asking, in microseconds since 1970.
-    pub(crate) fn leader_time_estimate(&self) -> i64 {
-        let applied = self.shared.stamp_micros();
+    /// The leader's time as well as this node can know it without asking, in microseconds since 1970. `None`: no leader has
+    /// told it since this node started, and what it has applied may be of any age.
+    pub(crate) fn leader_time_estimate(&self) -> Option<i64> {
         let leader_id = self.leader_id();
         if leader_id == Some(self.node_id()) {
-            return self.now();
+            return Some(self.now());
         }
         let heard = leader_id.and_then(|leader_id| self.states.clock_of(leader_id));
-        let confirmed = self.reads.time_estimate();
-        applied.max(heard.unwrap_or(i64::MIN)).max(confirmed.unwrap_or(i64::MIN))
+        let told = heard.max(self.reads.time_estimate())?;
+        Some(told.max(self.shared.stamp_micros()))
     }
 }

@@ -128,14 +128,23 @@ pub(crate) async fn read_point(core: &Core, level: ReadLevel, deadline: Instant)
                 return Err(ReadError::UnknownGroup { group });
             }
             await_applied(core, position.index, until).await?;
-            Ok(ReadPoint { index: position.index, time_micros: core.leader_time_estimate() })
+            Ok(ReadPoint { index: position.index, time_micros: leader_time(core, until).await? })
         }
         ReadLevel::MaxStaleness(age) if core.reads.confirmed_within(age) => {
             let index = core.shared.progress().borrow().unwrap_or(0);
-            Ok(ReadPoint { index, time_micros: core.leader_time_estimate() })
+            Ok(ReadPoint { index, time_micros: leader_time(core, until).await? })
         }
         // A fresh confirmation is never too old.
         ReadLevel::MaxStaleness(_) => confirmed_point(core, until).await,
+    }
+}
+
+/// The leader's time by estimate. A node that has just started asks once: its data may have lain aside for long, as a backup
+/// does, and what has expired meanwhile must not be seen.
+async fn leader_time(core: &Core, until: Instant) -> Result<i64, ReadError> {
+    match core.leader_time_estimate() {
+        Some(time_micros) => Ok(time_micros),
+        None => Ok(confirmed_point(core, until).await?.time_micros),
     }
 }
 

@@ -54,12 +54,7 @@ async fn a_node_whose_log_is_purged_restarts() {
     cluster.limits.snapshot_bytes = 4096;
     cluster.start_all().await;
     write(cluster.node(1), space()).await;
-    let mut written = 0;
-    while first_log_index(&cluster, 1) == 0 {
-        write(cluster.node(1), memory(&format!("m{written}"), &"tea ".repeat(100))).await;
-        written += 1;
-        assert!(written < 20_000, "the log is never purged");
-    }
+    let written = write_until_purged(&cluster, 1).await;
     let (_, before) = cluster.digests().await;
     cluster.stop(1).await;
     cluster.start(1).await;
@@ -120,13 +115,7 @@ async fn a_store_older_than_the_purged_log_is_refused() {
 
     cluster.start(1).await;
     cluster.ready().await;
-    let held = cluster.node(1).status().applied_index.unwrap();
-    let mut written = 0;
-    while first_log_index(&cluster, 1) <= held + 1 {
-        write(cluster.node(1), memory(&format!("m{written}"), &"tea ".repeat(100))).await;
-        written += 1;
-        assert!(written < 20_000, "the log is never purged");
-    }
+    write_until_purged(&cluster, 1).await;
     cluster.stop(1).await;
     std::fs::remove_dir_all(&group_dir).unwrap();
     std::fs::rename(&old, &group_dir).unwrap();
@@ -136,7 +125,7 @@ async fn a_store_older_than_the_purged_log_is_refused() {
     assert_eq!(refused.to_string().lines().count(), 1);
 }
 
-fn copy_dir(from: &Path, to: &Path) {
+pub(crate) fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -147,6 +136,18 @@ fn copy_dir(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), to).unwrap();
         }
     }
+}
+
+/// Writes through a node until its log no longer reaches back to what it has applied now. Returns how many memories it took.
+pub(crate) async fn write_until_purged(cluster: &Cluster, id: u64) -> u64 {
+    let held = cluster.node(id).status().applied_index.unwrap();
+    let mut written = 0;
+    while first_log_index(cluster, id) <= held + 1 {
+        write(cluster.node(id), memory(&format!("m{written}"), &"tea ".repeat(100))).await;
+        written += 1;
+        assert!(written < 20_000, "the log is never purged");
+    }
+    written
 }
 
 fn first_log_index(cluster: &Cluster, id: u64) -> u64 {
