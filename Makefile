@@ -1,7 +1,7 @@
 # Everything a developer or an operator of one machine runs. Each command sets itself up; see scripts/setup.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help run model demo test sim chaos mutants check fix proto-image bench bench-index
+.PHONY: help run release model demo test test-model sim chaos mutants check fix proto-image bench bench-index
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,11 +12,17 @@ run: ## Build and start one durable node in ./data, on loopback
 model: ## Fetch a small sentence model (90 MB) into the cache; `make run` then searches by meaning
 	@scripts/model.sh
 
+release: ## Build the program as it is released, with the embedder `local`; try it and pack it
+	@scripts/release.sh
+
 demo: ## The show: three nodes, real memories, the leader killed in mid-write; KEEP=1 leaves it running
 	@scripts/demo.sh
 
 test: ## Every test of the workspace
 	@scripts/test.sh
+
+test-model: ## The embedder `local` beside the vectors of sentence-transformers; fetches its model where it is missing
+	@scripts/test_model.sh
 
 check: ## Every check that changes nothing: formatting, lints, dependencies, house rules, the public API
 	@scripts/check.sh

@@ -18,7 +18,9 @@ step "public API: compatible with proto/cairn.image.binpb" buf breaking --agains
 step "public API: its description for HTTP" lint_openapi server/src/http/openapi.json
 step "lock file" cargo fetch --locked --quiet
 step "dependencies: bans, licences, sources" cargo_deny --offline --locked check bans licenses sources
-step "lints" cargo clippy --release --locked --workspace --all-targets -- -D warnings
+step "lints" cargo clippy --release --locked --workspace --all-targets "${LOCAL_EMBEDDER[@]}" -- -D warnings
+# Without the feature too; only what it reaches is compiled again.
+step "lints, without features" cargo clippy --release --locked --workspace --all-targets -- -D warnings
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps --quiet
 step "house rules" cargo test --release --locked --workspace --test tidy --test formats
 say "check: ok"

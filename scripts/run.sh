@@ -5,10 +5,9 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 scripts/setup.sh build
 features=()
-model="$CAIRN_CACHE/models/all-MiniLM-L6-v2"
-if [ -e "$model/model.safetensors" ]; then
-  features=(--features cairn-server/local-embedder)
-  set -- --model "$model" "$@"
+if has_model; then
+  features=("${LOCAL_EMBEDDER[@]}")
+  set -- --model "$CAIRN_MODEL_HOME" "$@"
 fi
 cargo build --release --locked --workspace --bin cairn "${features[@]}"
 exec "$CARGO_TARGET_DIR/release/cairn" dev --data "${DATA:-./data}" "$@"

@@ -3,10 +3,15 @@
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 scripts/setup.sh build
+features=()
+if has_model; then features=("${LOCAL_EMBEDDER[@]}"); fi
 # Tests of the whole start real processes of this binary. It is built together with the tests, since cargo would compile
 # much of it twice otherwise: once with the features that only tests ask for, once without.
-cargo build --release --locked --workspace --bins --tests
+cargo build --release --locked --workspace --bins --tests "${features[@]}"
 if [ "$#" -eq 0 ]; then
-  set -- --workspace --no-fail-fast
+  set -- --workspace --no-fail-fast "${features[@]}"
 fi
-CAIRN_BIN="$CARGO_TARGET_DIR/release/cairn" exec cargo test --release --locked "$@"
+status=0
+CAIRN_BIN="$CARGO_TARGET_DIR/release/cairn" cargo test --release --locked "$@" || status=$?
+has_model || say "SKIPPED: the tests of the embedder \`local\`, which need its model; run 'make test-model'"
+exit "$status"

@@ -107,8 +107,8 @@ pub fn dev(arguments: &DevArguments) -> ExitCode {
             return Err((handle, "the node did not become ready; see the log".to_owned()));
         }
         match handle.ensure_space(default_space(model.as_ref())).await {
-            Ok(made) => {
-                say(&banner(&handle, &places, model.as_ref(), made));
+            Ok(space) => {
+                say(&banner(&handle, &places, model.as_ref(), &space));
                 Ok(handle)
             }
             Err(reason) => Err((handle, format!("cannot make the space {SPACE}: {reason}"))),
@@ -193,20 +193,12 @@ fn default_space(model: Option<&Model>) -> v1::Space {
 }
 
 /// What the developer is told: what this is, where things lie, what to type next.
-fn banner(handle: &Handle, places: &Places, model: Option<&Model>, made: bool) -> String {
+fn banner(handle: &Handle, places: &Places, model: Option<&Model>, space: &v1::Space) -> String {
     let addresses = handle.addresses();
     let (command, endpoint) = (command_name(), endpoint_option(addresses.grpc));
     let lifetime = if places.temporary.is_some() { "removed when this ends" } else { "durable" };
-    let space = match model {
-        None => format!("{SPACE}: {DIMENSION} dimensions, cosine, embedder `hash` (matches words, not meanings)"),
-        Some(model) if made => {
-            format!("{SPACE}: {} dimensions, cosine, embedder `{LOCAL}` (matches meanings)", model.dimension)
-        }
-        Some(model) => format!(
-            "{SPACE}: as it was made; one that matches meanings:\n             {command} space create notes --dimension {} --embedder {LOCAL}{endpoint}",
-            model.dimension
-        ),
-    };
+    let served = model.zip(handle.model_of(LOCAL)).map(|(model, label)| (model.dimension, label));
+    let (space, note) = about_space(space, served, &format!("{command} space create notes{endpoint}"));
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = writeln!(
@@ -232,6 +224,9 @@ fn banner(handle: &Handle, places: &Places, model: Option<&Model>, made: bool) -
              \n  good. Keep a copy of it in another place."
         );
     }
+    if let Some(note) = note {
+        let _ = writeln!(text, "\n  NOTE: {note}");
+    }
     let _ = write!(
         text,
         "\nTry in another terminal:\n\
@@ -241,6 +236,49 @@ fn banner(handle: &Handle, places: &Places, model: Option<&Model>, made: bool) -
          \nCtrl-C stops the server."
     );
     text
+}
+
+/// What the space `default` does with text, and what to do where that is not what was asked for: a space keeps the embedder that
+/// it was made with, whatever the server is started with. `served`: dimension and label of the model that is served.
+fn about_space(space: &v1::Space, served: Option<(u32, String)>, create: &str) -> (String, Option<String>) {
+    let embedding = space.embeddings.first().cloned().unwrap_or_default();
+    let dimension = match embedding.kind {
+        Some(v1::embedding::Kind::Dense(dense)) => dense.dimension,
+        _ => 0,
+    };
+    let name = &space.name;
+    let another = |dimension: u32| {
+        format!("A space that matches meanings:\n\n  {create} --dimension {dimension} --embedder {LOCAL}")
+    };
+    let (does, note) = match (embedding.embedder.as_str(), served) {
+        ("", _) => ("no embedder (bring vectors)".to_owned(), None),
+        ("hash", served) => {
+            let note = |(dimension, _)| {
+                let another = another(dimension);
+                format!(
+                    "the space {name} was made before and keeps its embedder `hash`, so the model does nothing in it.\n  {another}"
+                )
+            };
+            ("embedder `hash` (matches words, not meanings)".to_owned(), served.map(note))
+        }
+        (LOCAL, Some((_, label))) if label == embedding.model => {
+            (format!("embedder `{LOCAL}` (matches meanings)"), None)
+        }
+        (LOCAL, Some((dimension, _))) => {
+            let another = another(dimension);
+            let note = format!("the space {name} was made with another model, so text is refused there.\n  {another}");
+            (format!("embedder `{LOCAL}` with the model {}", embedding.model), Some(note))
+        }
+        (LOCAL, None) => {
+            let note = format!(
+                "the space {name} was made with a model, which is not served now, so text is refused there. Start\n  \
+                 with --model DIR; `make model` fetches one, and `make run` serves it then."
+            );
+            (format!("embedder `{LOCAL}`, not served now"), Some(note))
+        }
+        (other, _) => (format!("embedder `{other}`"), None),
+    };
+    (format!("{name}: {dimension} dimensions, {does}"), note)
 }
 
 /// How the caller can call this program again: relative to the current directory where it lies below it.
@@ -256,5 +294,38 @@ fn endpoint_option(address: SocketAddr) -> String {
         String::new()
     } else {
         format!(" --endpoint http://{address}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made_with(embedder: &str, model: &str) -> v1::Space {
+        let mut space = default_space(Some(&Model { directory: PathBuf::new(), dimension: 384 }));
+        (space.embeddings[0].embedder, space.embeddings[0].model) = (embedder.to_owned(), model.to_owned());
+        space
+    }
+
+    #[test]
+    fn a_space_that_does_not_use_the_model_says_so() {
+        let about = |space: &v1::Space, served: Option<&str>| {
+            about_space(space, served.map(|label| (384, label.to_owned())), "cairn space create notes")
+        };
+        let (words, note) = about(&made_with("hash", ""), None);
+        assert!(words.contains("matches words, not meanings") && note.is_none(), "{words} {note:?}");
+        let (meanings, note) = about(&made_with("local", "sha256:1"), Some("sha256:1"));
+        assert!(meanings.contains("(matches meanings)") && note.is_none(), "{meanings} {note:?}");
+        for (space, served, told) in [
+            (made_with("hash", ""), Some("sha256:1"), "keeps its embedder `hash`"),
+            (made_with("local", "sha256:2"), Some("sha256:1"), "made with another model"),
+            (made_with("local", "sha256:1"), None, "--model DIR"),
+        ] {
+            let (line, note) = about(&space, served);
+            let note = note.unwrap();
+            assert!(!line.contains("(matches meanings)") && note.contains(told), "{line} {note}");
+            let creates = "cairn space create notes --dimension 384 --embedder local";
+            assert_eq!(note.contains(creates), served.is_some(), "{note}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use clap_complete::{Shell, generate};
 
 /// Cairn: the memory database for AI agents.
 #[derive(Debug, Parser)]
-#[command(name = "cairn", version, propagate_version = true, max_term_width = 110)]
+#[command(name = "cairn", version, long_version = cairn_server::embed::VERSION, propagate_version = true, max_term_width = 110)]
 struct Arguments {
     #[command(flatten)]
     client: ClientOptions,

@@ -441,12 +441,18 @@ impl Handle {
         self.node.failed().await
     }
 
-    /// What `cairn dev` needs at its first start: makes a space unless one of that name is there. Says whether it did.
+    /// What `cairn dev` needs at its first start: makes a space unless one of that name is there. Returns the space as it is.
     ///
     /// # Errors
     /// The failure's text.
-    pub async fn ensure_space(&self, space: cairn_proto::v1::Space) -> Result<bool, String> {
+    pub async fn ensure_space(&self, space: cairn_proto::v1::Space) -> Result<cairn_proto::v1::Space, String> {
         self.service.ensure_space(space).await.map_err(|problem| problem.to_string())
+    }
+
+    /// The model of the embedder of this name, as it is labelled in spaces; `None` where the node has no such embedder.
+    #[must_use]
+    pub fn model_of(&self, embedder: &str) -> Option<String> {
+        self.service.model_of(embedder)
     }
 
     /// Stops the node: unready, leadership handed over, no new calls, those that have begun end (at most

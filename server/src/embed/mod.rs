@@ -97,6 +97,13 @@ pub enum EmbedError {
     },
 }
 
+/// The version of the program, and which kinds of embedders are compiled in.
+pub const VERSION: &str = if cfg!(feature = "local-embedder") {
+    concat!(env!("CARGO_PKG_VERSION"), "\nembedders: hash, openai, local")
+} else {
+    concat!(env!("CARGO_PKG_VERSION"), "\nembedders: hash, openai")
+};
+
 /// The embedders of a node, by name. Each has threads of its own, so that a slow one holds up nobody else.
 #[derive(Clone)]
 pub struct Embedders {
@@ -156,6 +163,8 @@ fn local_embedder(key: &str, entry: &LocalEntry) -> Result<Arc<dyn Embedder>, Co
 
 #[cfg(not(feature = "local-embedder"))]
 fn local_embedder(key: &str, _entry: &LocalEntry) -> Result<Arc<dyn Embedder>, ConfigError> {
-    let problem = "this program is built without models; build it with `--features local-embedder`".to_owned();
+    let problem =
+        "this program is built without models: released ones have them, and `make run` builds one after `make model`"
+            .to_owned();
     Err(ConfigError::Invalid { key: key.to_owned(), problem })
 }

@@ -31,6 +31,11 @@ impl Service {
         }
     }
 
+    /// The model of the embedder of this name; `None` where there is no such embedder.
+    pub(crate) fn model_of(&self, embedder: &str) -> Option<String> {
+        self.embedders.get(embedder).map(|(embedder, _)| embedder.model().to_owned())
+    }
+
     /// Makes vectors for the texts of a write that come without one, where the space has an embedder.
     ///
     /// # Errors

@@ -178,7 +178,7 @@ impl Service {
     }
 
     /// Makes a space unless one of that name is there. Says whether it did.
-    pub(crate) async fn ensure_space(&self, space: v1::Space) -> Result<bool, Problem> {
+    pub(crate) async fn ensure_space(&self, space: v1::Space) -> Result<v1::Space, Problem> {
         let principal = authenticate(&MetadataMap::new())?;
         let call = Call { principal, deadline: Instant::now() + self.limits.request_timeout };
         let point = self.read_point(&call, None).await?;
@@ -186,11 +186,14 @@ impl Service {
         let found =
             self.read_at(&call, point, move |engine, principal, point| engine.get_space(principal, &get, point)).await;
         match found {
-            Ok(_) => Ok(false),
+            Ok(found) => Ok(found.space.unwrap_or_default()),
             Err(problem) if problem.code() == Code::NotFound => {
                 let mut request = v1::CreateSpaceRequest { space: Some(space), request_id: String::new() };
                 self.name_models(&mut request);
-                self.write(&call, WriteRequest::CreateSpace(request)).await.map(|_| true)
+                match self.write(&call, WriteRequest::CreateSpace(request)).await? {
+                    WriteResponse::CreateSpace(made) => Ok(made.space.unwrap_or_default()),
+                    _ => Err(Problem::mismatch()),
+                }
             }
             Err(problem) => Err(problem),
         }

@@ -218,7 +218,7 @@ async fn the_cluster_tells_its_state() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn namespaces_are_listed_or_said_to_come_later() {
+async fn namespaces_are_listed_with_their_counts() {
     let mut node = TestNode::with_notes().await;
     let mut nested = memory("a", "one", &[]);
     nested.scope = Some(v1::Scope { namespace: Some("team/alpha".into()), ..Default::default() });

@@ -4,27 +4,26 @@
 //! ```text
 //! config.json, model.safetensors  -> bert.rs                    text -> tokens (at most max_seq_length)
 //! tokenizer.json                  -> tokenizers                      -> batches of like length
-//! sentence_bert_config.json       -> longest text, in tokens         -> one vector a token
-//! 1_Pooling/config.json           -> mean (or the first token)       -> pooled -> length 1
+//! the other files                 -> directory.rs                    -> one vector a token
+//!                                                                    -> mean (or the first token) -> length 1
 //! ```
 //!
 //! All computing runs in a pool of threads of its own, smaller than the machine, so that elections never wait for it.
 
 mod bert;
+mod directory;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
-use tokenizers::{Encoding, Tokenizer, TruncationParams};
+use tokenizers::{Encoding, Tokenizer};
 
 use self::bert::{Bert, BertConfig};
+use self::directory::{Pooling, json, pooling, tokenizer};
 use super::{EmbedError, Embedder};
 use crate::config::{ConfigError, LocalEntry};
 
@@ -43,26 +42,6 @@ pub(crate) struct Local {
     threads: usize,
 }
 
-/// How the vectors of tokens become one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pooling {
-    Mean,
-    First,
-}
-
-#[derive(Deserialize)]
-struct PoolingConfig {
-    #[serde(default)]
-    pooling_mode_cls_token: bool,
-    #[serde(default)]
-    pooling_mode_mean_tokens: bool,
-}
-
-#[derive(Deserialize)]
-struct SentenceConfig {
-    max_seq_length: Option<usize>,
-}
-
 impl Local {
     /// The embedder that an entry of the configuration describes. `key` is its place there, for refusals. Reads the whole
     /// model, which takes about a second for each 100 MB.
@@ -74,10 +53,8 @@ impl Local {
             let directory = &entry.directory;
             let config: BertConfig = json(directory, "config.json")?;
             config.check().map_err(|problem| format!("config.json {problem}"))?;
-            let sentence: Option<SentenceConfig> = optional_json(directory, "sentence_bert_config.json")?;
-            let asked = sentence.and_then(|sentence| sentence.max_seq_length).unwrap_or(usize::MAX);
-            let tokenizer = tokenizer(directory, asked.min(config.max_position_embeddings))?;
-            let pooling = pooling(optional_json(directory, "1_Pooling/config.json")?)?;
+            let pooling = pooling(directory)?;
+            let tokenizer = tokenizer(directory, config.max_position_embeddings)?;
 
             let path = directory.join("model.safetensors");
             let failed = |error: &dyn std::fmt::Display| format!("model.safetensors: {error}");
@@ -185,43 +162,4 @@ fn batches(encoded: &[Encoding]) -> Vec<Vec<usize>> {
         }
     }
     batches
-}
-
-fn tokenizer(directory: &Path, tokens_max: usize) -> Result<Tokenizer, String> {
-    let failed = |error: tokenizers::Error| format!("tokenizer.json: {error}");
-    let mut tokenizer = Tokenizer::from_file(directory.join("tokenizer.json")).map_err(failed)?;
-    if tokens_max < 8 {
-        return Err(format!("{tokens_max} tokens are no length of a text"));
-    }
-    // The file's own settings are those of its training.
-    tokenizer
-        .with_truncation(Some(TruncationParams { max_length: tokens_max, ..Default::default() }))
-        .map_err(failed)?;
-    tokenizer.with_padding(None);
-    Ok(tokenizer)
-}
-
-fn pooling(config: Option<PoolingConfig>) -> Result<Pooling, String> {
-    match config {
-        None | Some(PoolingConfig { pooling_mode_mean_tokens: true, pooling_mode_cls_token: false }) => {
-            Ok(Pooling::Mean)
-        }
-        Some(PoolingConfig { pooling_mode_mean_tokens: false, pooling_mode_cls_token: true }) => Ok(Pooling::First),
-        Some(_) => {
-            Err("1_Pooling/config.json asks for a pooling other than mean or first token, which is not served"
-                .to_owned())
-        }
-    }
-}
-
-fn json<T: DeserializeOwned>(directory: &Path, name: &str) -> Result<T, String> {
-    optional_json(directory, name)?.ok_or_else(|| format!("there is no {name}; `make model` fetches a model"))
-}
-
-fn optional_json<T: DeserializeOwned>(directory: &Path, name: &str) -> Result<Option<T>, String> {
-    match std::fs::read(directory.join(name)) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| format!("{name}: {error}")),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("{name}: {error}")),
-    }
 }
