@@ -1,18 +1,11 @@
 //! Makes the messages alone, without the services: those would bring tonic and all that is below it.
 
-use std::path::{Path, PathBuf};
+#[path = "../proto/proto_files.rs"]
+mod proto_files;
 
-fn proto_files(directory: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            proto_files(&path, found)?;
-        } else if path.extension().is_some_and(|extension| extension == "proto") {
-            found.push(path);
-        }
-    }
-    Ok(())
-}
+use std::path::PathBuf;
+
+use crate::proto_files::proto_files;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from("../proto");

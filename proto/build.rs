@@ -1,20 +1,12 @@
 //! Compiles every `.proto` file with protox, so that no `protoc` needs to be installed.
 
-use std::path::{Path, PathBuf};
+mod proto_files;
+
+use std::path::PathBuf;
 
 use prost::Message;
 
-fn proto_files(dir: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            proto_files(&path, found)?;
-        } else if path.extension().is_some_and(|extension| extension == "proto") {
-            found.push(path);
-        }
-    }
-    Ok(())
-}
+use crate::proto_files::proto_files;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
