@@ -206,6 +206,90 @@ macro_rules! write_builder {
 }
 pub(crate) use write_builder;
 
+/// Adds what all writes that a history tells of have: who, and why.
+macro_rules! history_builder {
+    ($name:ident, $request:ident) => {
+        impl $name {
+            /// Who is writing, for the history.
+            pub fn actor(mut self, actor: impl Into<String>) -> Self {
+                self.$request.actor = actor.into();
+                self
+            }
+
+            /// Why, for the history.
+            pub fn reason(mut self, reason: impl Into<String>) -> Self {
+                self.$request.reason = reason.into();
+                self
+            }
+        }
+    };
+}
+pub(crate) use history_builder;
+
+/// Adds what all reads page by page have: how large a page is, where it begins, and all of them as a stream.
+macro_rules! paged_builder {
+    ($name:ident, $things:literal: $page:ident { $items:ident: $item:ty }) => {
+        impl $name {
+            #[doc = concat!($things, " a page, 1 to 1,000; 50 where it is not said.")]
+            pub fn page_size(mut self, size: u32) -> Self {
+                self.request.page_size = i32::try_from(size).unwrap_or(i32::MAX);
+                self
+            }
+
+            /// Goes on where an earlier page of the same call ended.
+            pub fn page_token(mut self, token: impl Into<String>) -> Self {
+                self.request.page_token = token.into();
+                self
+            }
+
+            /// All of them, page by page; the deadline holds for each page. The stream ends after the first error.
+            pub fn stream(self) -> BoxStream<'static, Result<$item>> {
+                self.pages().map_ok(|page| stream::iter(page.$items.into_iter().map(Ok))).try_flatten().boxed()
+            }
+
+            /// All pages. The stream ends after the first error.
+            pub fn pages(self) -> BoxStream<'static, Result<$page>> {
+                stream::try_unfold(Some(self), |call| async move {
+                    let Some(call) = call else { return Ok(None) };
+                    let mut next = call.clone();
+                    let page = call.send().await?;
+                    let next = match &page.next_page_token {
+                        // A server that repeats a token would keep its caller for ever.
+                        Some(token) if *token == next.request.page_token => {
+                            return Err(Error::malformed("a new page token"));
+                        }
+                        Some(token) => {
+                            next.request.page_token.clone_from(token);
+                            Some(next)
+                        }
+                        None => None,
+                    };
+                    Ok(Some((page, next)))
+                })
+                .boxed()
+            }
+        }
+    };
+}
+pub(crate) use paged_builder;
+
+/// Sends a delete, and tells how much it deleted.
+macro_rules! delete_call {
+    ($name:ident, $service:ident, $method:ident) => {
+        write_builder!($name);
+
+        impl $name {
+            async fn send(mut self) -> Result<Deleted> {
+                request_id_or_new(&mut self.request.request_id);
+                let send = method!($service, $method);
+                let answer = self.core.call(CallKind::Write, self.deadline, self.request, send).await?;
+                Ok(Deleted { count: answer.deleted_count, position: answer.position.into() })
+            }
+        }
+    };
+}
+pub(crate) use delete_call;
+
 /// Gives a write an id where the caller gave none, so that retries are recognized.
 pub(crate) fn request_id_or_new(id: &mut String) {
     if id.is_empty() {
@@ -235,16 +319,7 @@ call_builder! {
     /// Deletes a space; await it.
     DeleteSpace(proto::DeleteSpaceRequest) -> Deleted
 }
-write_builder!(DeleteSpace);
-
-impl DeleteSpace {
-    async fn send(mut self) -> Result<Deleted> {
-        request_id_or_new(&mut self.request.request_id);
-        let send = method!(SpaceServiceClient, delete_space);
-        let answer = self.core.call(CallKind::Write, self.deadline, self.request, send).await?;
-        Ok(Deleted { count: answer.deleted_count, position: answer.position.into() })
-    }
-}
+delete_call!(DeleteSpace, SpaceServiceClient, delete_space);
 
 call_builder! {
     /// Sets or removes an alias; await it.
@@ -267,42 +342,9 @@ call_builder! {
     ListSpaces(proto::ListSpacesRequest) -> SpacePage
 }
 read_builder!(ListSpaces);
+paged_builder!(ListSpaces, "Spaces": SpacePage { spaces: proto::Space });
 
 impl ListSpaces {
-    /// Spaces a page, 1 to 1,000; 50 where it is not said.
-    pub fn page_size(mut self, size: u32) -> Self {
-        self.request.page_size = i32::try_from(size).unwrap_or(i32::MAX);
-        self
-    }
-
-    /// Goes on where an earlier page ended.
-    pub fn page_token(mut self, token: impl Into<String>) -> Self {
-        self.request.page_token = token.into();
-        self
-    }
-
-    /// All spaces, page by page; the deadline holds for each page. The stream ends after the first error.
-    pub fn stream(self) -> BoxStream<'static, Result<proto::Space>> {
-        stream::try_unfold(Some(self), |list| async move {
-            let Some(list) = list else { return Ok(None) };
-            let mut next = list.clone();
-            let page = list.send().await?;
-            let next = match page.next_page_token {
-                Some(token) if token == next.request.page_token => {
-                    return Err(Error::malformed("a new page token"));
-                }
-                Some(token) => {
-                    next.request.page_token = token;
-                    Some(next)
-                }
-                None => None,
-            };
-            Ok(Some((stream::iter(page.spaces.into_iter().map(Ok)), next)))
-        })
-        .try_flatten()
-        .boxed()
-    }
-
     async fn send(self) -> Result<SpacePage> {
         let send = method!(SpaceServiceClient, list_spaces);
         let answer = self.core.call(CallKind::Read, self.deadline, self.request, send).await?;

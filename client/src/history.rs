@@ -1,6 +1,5 @@
 //! [`History`]: the versions of a memory.
 
-use std::collections::VecDeque;
 use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use crate::call::{Core, method};
-use crate::client::{call_builder, read_builder};
+use crate::client::{call_builder, paged_builder, read_builder};
 use crate::endpoints::CallKind;
 use crate::error::{Error, Result};
 use crate::proto;
@@ -52,43 +51,12 @@ call_builder! {
     History(proto::GetMemoryHistoryRequest) -> HistoryPage
 }
 read_builder!(History);
+paged_builder!(History, "Versions": HistoryPage { revisions: Revision });
 
 impl History {
     pub(crate) fn new(core: Arc<Core>, space: &Space, id: String) -> Self {
         let request = proto::GetMemoryHistoryRequest { space: space.name().to_owned(), id, ..Default::default() };
         Self { core, request, deadline: None }
-    }
-
-    /// Versions a page, 1 to 1,000; 50 where it is not said.
-    pub fn page_size(mut self, size: u32) -> Self {
-        self.request.page_size = i32::try_from(size).unwrap_or(i32::MAX);
-        self
-    }
-
-    /// Goes on where an earlier page of the same history ended.
-    pub fn page_token(mut self, token: impl Into<String>) -> Self {
-        self.request.page_token = token.into();
-        self
-    }
-
-    /// All versions, page by page; the deadline holds for each page. The stream ends after the first error.
-    pub fn stream(self) -> BoxStream<'static, Result<Revision>> {
-        stream::try_unfold(Some(self), |history| async move {
-            let Some(history) = history else { return Ok(None) };
-            let mut next = history.clone();
-            let page = history.send().await?;
-            let next = match page.next_page_token {
-                Some(token) if token == next.request.page_token => return Err(Error::malformed("a new page token")),
-                Some(token) => {
-                    next.request.page_token = token;
-                    Some(next)
-                }
-                None => None,
-            };
-            Ok(Some((stream::iter(VecDeque::from(page.revisions).into_iter().map(Ok)), next)))
-        })
-        .try_flatten()
-        .boxed()
     }
 
     async fn send(self) -> Result<HistoryPage> {

@@ -18,6 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::batch::{BATCH_BYTES_MAX, BATCH_COUNT_MAX, encoded_bytes};
 use crate::call::{Core, Route, Sent};
+use crate::client::history_builder;
 use crate::endpoints::CallKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::proto::import_memories_request::Message;
@@ -54,6 +55,8 @@ pub struct Import {
     patience: Duration,
 }
 
+history_builder!(Import, header);
+
 impl Import {
     pub(crate) fn new(core: Arc<Core>, space: String, import_id: String) -> Self {
         let header = proto::ImportHeader { space, import_id, ..Default::default() };
@@ -63,18 +66,6 @@ impl Import {
     /// Fails with `AlreadyExists` where an id is there already, instead of replacing the memory.
     pub fn insert_only(mut self) -> Self {
         self.header.write_mode = proto::WriteMode::Insert.into();
-        self
-    }
-
-    /// Who is writing, for the history.
-    pub fn actor(mut self, actor: impl Into<String>) -> Self {
-        self.header.actor = actor.into();
-        self
-    }
-
-    /// Why, for the history.
-    pub fn reason(mut self, reason: impl Into<String>) -> Self {
-        self.header.reason = reason.into();
         self
     }
 

@@ -2,7 +2,6 @@
 //!
 //! Every call is a builder that is sent by awaiting it.
 
-use std::collections::VecDeque;
 use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,9 @@ use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use crate::call::{Core, method};
-use crate::client::{call_builder, read_builder, request_id_or_new, write_builder};
+use crate::client::{
+    call_builder, delete_call, history_builder, paged_builder, read_builder, request_id_or_new, write_builder,
+};
 use crate::endpoints::CallKind;
 use crate::error::{Error, Result};
 use crate::proto;
@@ -163,23 +164,12 @@ call_builder! {
     Add(proto::AddMemoriesRequest) -> Added
 }
 write_builder!(Add);
+history_builder!(Add, request);
 
 impl Add {
     /// Fails with `AlreadyExists` where an id is there already, instead of replacing the memory.
     pub fn insert_only(mut self) -> Self {
         self.request.write_mode = proto::WriteMode::Insert.into();
-        self
-    }
-
-    /// Who is writing, for the history.
-    pub fn actor(mut self, actor: impl Into<String>) -> Self {
-        self.request.actor = actor.into();
-        self
-    }
-
-    /// Why, for the history.
-    pub fn reason(mut self, reason: impl Into<String>) -> Self {
-        self.request.reason = reason.into();
         self
     }
 
@@ -287,6 +277,7 @@ call_builder! {
 }
 read_builder!(List);
 selection_builder!(List);
+paged_builder!(List, "Memories": Page { memories: Memory });
 
 impl List {
     /// The order.
@@ -301,52 +292,10 @@ impl List {
         self
     }
 
-    /// Memories a page, 1 to 1,000; 50 where it is not said.
-    pub fn page_size(mut self, size: u32) -> Self {
-        self.request.page_size = i32::try_from(size).unwrap_or(i32::MAX);
-        self
-    }
-
-    /// Goes on where an earlier page of the same list ended.
-    pub fn page_token(mut self, token: impl Into<String>) -> Self {
-        self.request.page_token = token.into();
-        self
-    }
-
     /// Returns the vectors too.
     pub fn include_vectors(mut self, include: bool) -> Self {
         self.request.include_vectors = include;
         self
-    }
-
-    /// All memories, page by page; the deadline holds for each page. The stream ends after the first error.
-    pub fn stream(self) -> BoxStream<'static, Result<Memory>> {
-        self.pages()
-            .map_ok(|page| stream::iter(VecDeque::from(page.memories).into_iter().map(Ok)))
-            .try_flatten()
-            .boxed()
-    }
-
-    /// All pages. The stream ends after the first error.
-    pub fn pages(self) -> BoxStream<'static, Result<Page>> {
-        stream::try_unfold(Some(self), |list| async move {
-            let Some(list) = list else { return Ok(None) };
-            let mut next = list.clone();
-            let page = list.send().await?;
-            let next = match &page.next_page_token {
-                // A server that repeats a token would keep its caller for ever.
-                Some(token) if *token == next.request.page_token => {
-                    return Err(Error::malformed("a new page token"));
-                }
-                Some(token) => {
-                    next.request.page_token.clone_from(token);
-                    Some(next)
-                }
-                None => None,
-            };
-            Ok(Some((page, next)))
-        })
-        .boxed()
     }
 
     async fn send(self) -> Result<Page> {
@@ -379,16 +328,7 @@ call_builder! {
     /// A delete; await it.
     Delete(proto::DeleteMemoriesRequest) -> Deleted
 }
-write_builder!(Delete);
-
-impl Delete {
-    async fn send(mut self) -> Result<Deleted> {
-        request_id_or_new(&mut self.request.request_id);
-        let send = method!(MemoryServiceClient, delete_memories);
-        let answer = self.core.call(CallKind::Write, self.deadline, self.request, send).await?;
-        Ok(Deleted { count: answer.deleted_count, position: answer.position.into() })
-    }
-}
+delete_call!(Delete, MemoryServiceClient, delete_memories);
 
 call_builder! {
     /// A read of a space itself; await it.

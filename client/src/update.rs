@@ -9,7 +9,7 @@ use cairn_proto::v1::memory_service_client::MemoryServiceClient;
 use futures::future::BoxFuture;
 
 use crate::call::{Core, method};
-use crate::client::{call_builder, request_id_or_new, write_builder};
+use crate::client::{call_builder, history_builder, request_id_or_new, write_builder};
 use crate::endpoints::CallKind;
 use crate::error::{Error, Result};
 use crate::memory::duration;
@@ -38,6 +38,7 @@ call_builder! {
     Update(proto::UpdateMemoryRequest) -> Updated
 }
 write_builder!(Update);
+history_builder!(Update, request);
 
 impl Update {
     pub(crate) fn new(core: Arc<Core>, space: &Space, id: String) -> Self {
@@ -150,18 +151,6 @@ impl Update {
     /// Fails with `Conflict` unless the memory has this version, so that nobody's change is overwritten unseen.
     pub fn expected_version(mut self, version: u64) -> Self {
         self.request.expected_version = version;
-        self
-    }
-
-    /// Who is writing, for the history.
-    pub fn actor(mut self, actor: impl Into<String>) -> Self {
-        self.request.actor = actor.into();
-        self
-    }
-
-    /// Why, for the history.
-    pub fn reason(mut self, reason: impl Into<String>) -> Self {
-        self.request.reason = reason.into();
         self
     }
 
