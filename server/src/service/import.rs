@@ -20,12 +20,12 @@ use cairn_proto::v1::import_memories_request::Message as Received;
 use futures::{Stream, StreamExt as _, stream};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Instant, sleep};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::memories::Responses;
+use super::outgoing::{End, hand_over, stream_of};
 use super::{Call, MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX, Record, Service};
 use crate::auth::authenticate;
 use crate::error::Problem;
@@ -57,32 +57,11 @@ pub(super) fn import(
     };
     record.outcome = "ok";
     let (acknowledged, receiver) = mpsc::channel(ACKNOWLEDGED_MAX);
-    let (ending, ended) = oneshot::channel();
     let import = Import { service: Arc::clone(service), principal, acknowledged, _place: place };
-    let received = request.into_inner();
-    tokio::spawn(async move {
-        if let Err(End::Problem(problem)) = import.run(received).await {
-            let hint = import.service.leader_hint();
-            // The client may have gone away.
-            let _ = ending.send(problem.into_status(hint.as_ref()));
-        }
-    });
-    let end = stream::once(ended).filter_map(|ended| async move { ended.ok().map(Err) });
-    Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(Ok).chain(end))))
-}
-
-/// Why an import ends before its time.
-enum End {
-    /// The client is gone.
-    Gone,
-    /// The client is told.
-    Problem(Problem),
-}
-
-impl From<Problem> for End {
-    fn from(problem: Problem) -> Self {
-        Self::Problem(problem)
-    }
+    let (received, hinting) = (request.into_inner(), Arc::clone(service));
+    let status = move |problem: Problem| problem.into_status(hinting.leader_hint().as_ref());
+    let answers = stream_of(receiver, async move { import.run(received).await }, status);
+    Ok(Response::new(Box::pin(answers)))
 }
 
 /// One open stream.
@@ -200,11 +179,7 @@ impl Import {
     }
 
     async fn acknowledge(&self, response: v1::ImportMemoriesResponse) -> Result<(), End> {
-        let stall = self.service.limits.stream_stall_timeout;
-        match timeout(stall, self.acknowledged.send(response)).await {
-            Ok(sent) => sent.map_err(|_| End::Gone),
-            Err(_) => Err(Problem::slow_reader(stall).into()),
-        }
+        hand_over(&self.acknowledged, response, self.service.limits.stream_stall_timeout).await
     }
 }
 

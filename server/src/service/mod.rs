@@ -11,6 +11,7 @@
 //! | `memories.rs`, `spaces.rs`, `cluster.rs` | the three services |
 //! | `watch.rs` | the stream of changes |
 //! | `import.rs` | the stream of batches |
+//! | `outgoing.rs` | what both streams share |
 //! | `embedding.rs` | text to vectors |
 //! | `admission.rs` | gates and worker threads |
 //! | `deadline.rs` | the time that a call has |
@@ -22,6 +23,7 @@ mod deadline;
 mod embedding;
 mod import;
 mod memories;
+mod outgoing;
 mod refusals;
 mod spaces;
 mod watch;

@@ -18,12 +18,12 @@ use cairn_proto::v1;
 use cairn_proto::v1::watch_memories_response::Message as Sent;
 use cairn_raft::ReadLevel;
 use futures::{StreamExt as _, stream};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio::time::{Instant, interval_at, timeout};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Instant, interval_at};
 use tonic::{Request, Response, Status};
 
 use super::memories::Responses;
+use super::outgoing::{End, hand_over, stream_of};
 use super::{Call, Effect, Service};
 use crate::error::Problem;
 use crate::telemetry::Operation;
@@ -61,31 +61,13 @@ async fn open(
         move |engine: &cairn_engine::Engine, principal: &_, point: &_| engine.open_feed(principal, &message, point);
     let cursor = service.read_at(&call, point, open).await?;
     let (pages, receiver) = mpsc::channel(1);
-    let (ending, ended) = oneshot::channel();
     let watch = Watch { service, call, cursor, pages, _place: place };
-    tokio::spawn(async move {
-        if let Err(End::Problem(problem)) = watch.run().await {
-            // The client may have gone away.
-            let _ = ending.send(problem.into_status(None));
-        }
+    let batches = stream_of(receiver, watch.run(), |problem| problem.into_status(None));
+    let changes = batches.flat_map(|batch: Result<Batch, Status>| match batch {
+        Ok(batch) => stream::iter(batch.into_iter().map(Ok).collect::<Vec<_>>()),
+        Err(status) => stream::iter(vec![Err(status)]),
     });
-    let changes = ReceiverStream::new(receiver).flat_map(|batch: Batch| stream::iter(batch.into_iter().map(Ok)));
-    let end = stream::once(ended).filter_map(|ended| async move { ended.ok().map(Err) });
-    Ok(Box::pin(changes.chain(end)))
-}
-
-/// Why a watch ends.
-enum End {
-    /// The client is gone.
-    Gone,
-    /// The client is told.
-    Problem(Problem),
-}
-
-impl From<Problem> for End {
-    fn from(problem: Problem) -> Self {
-        Self::Problem(problem)
-    }
+    Ok(Box::pin(changes))
 }
 
 /// One open stream.
@@ -144,14 +126,7 @@ impl Watch {
         let stall = self.service.limits.stream_stall_timeout;
         tokio::select! {
             () = self.service.streams_end.cancelled() => Err(stopping().into()),
-            room = timeout(stall, self.pages.reserve()) => match room {
-                Ok(Ok(room)) => {
-                    room.send(batch);
-                    Ok(())
-                }
-                Ok(Err(_)) => Err(End::Gone),
-                Err(_) => Err(Problem::slow_reader(stall).into()),
-            }
+            sent = hand_over(&self.pages, batch, stall) => sent,
         }
     }
 }
