@@ -129,19 +129,9 @@ pub struct VectorArgs {
     pub vector_file: Option<PathBuf>,
 }
 
-/// Arguments of `cairn add`.
-#[derive(Debug, Args)]
-pub struct AddArgs {
-    /// The text to remember; without it, or with `-`, it is read from standard input.
-    pub text: Option<String>,
-
-    /// Write every memory of a JSON Lines file, one object a line, in the form that `cairn ls -o json` prints; `-` is standard input.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "id", "kind", "meta", "importance", "ttl", "expires_at", "created_at", "vector", "vector_file"])]
-    pub file: Option<PathBuf>,
-
-    /// The memory's id; by default the server makes one.
-    #[arg(long)]
-    pub id: Option<String>,
+/// The fields of a memory that are neither its text, its vector nor its scope.
+#[derive(Debug, Clone, Default, Args)]
+pub struct FieldArgs {
     /// What sort of memory it is, such as `fact`.
     #[arg(long, value_name = "WORD")]
     pub kind: Option<String>,
@@ -160,6 +150,48 @@ pub struct AddArgs {
     /// When the memory was made, for imports.
     #[arg(long, value_name = "DATE", value_parser = parse_timestamp)]
     pub created_at: Option<Timestamp>,
+}
+
+/// Who writes and why.
+#[derive(Debug, Clone, Default, Args)]
+pub struct AuthorArgs {
+    /// Who is writing, for the history.
+    #[arg(long, value_name = "NAME")]
+    pub actor: Option<String>,
+    /// Why, for the history.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// Sets who writes and why, in a write that can be told.
+macro_rules! set_author {
+    ($write:ident, $author:expr) => {
+        if let Some(actor) = &$author.actor {
+            $write = $write.actor(actor);
+        }
+        if let Some(reason) = &$author.reason {
+            $write = $write.reason(reason);
+        }
+    };
+}
+pub(super) use set_author;
+
+/// Arguments of `cairn add`.
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// The text to remember; without it, or with `-`, it is read from standard input.
+    pub text: Option<String>,
+
+    /// Write every memory of a JSON Lines file, one object a line, in the form that `cairn ls -o json` prints; `-` is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "id", "kind", "meta", "importance", "ttl", "expires_at", "created_at", "vector", "vector_file"])]
+    pub file: Option<PathBuf>,
+
+    /// The memory's id; by default the server makes one.
+    #[arg(long)]
+    pub id: Option<String>,
+    /// What it is beside its text.
+    #[command(flatten)]
+    pub fields: FieldArgs,
 
     /// Fail if the id is there already, instead of replacing the memory.
     #[arg(long)]
@@ -167,12 +199,9 @@ pub struct AddArgs {
     /// Names this write, so that a repetition within 24 hours is not applied twice.
     #[arg(long, value_name = "ID", conflicts_with = "file")]
     pub request_id: Option<String>,
-    /// Who is writing, for the history.
-    #[arg(long, value_name = "NAME")]
-    pub actor: Option<String>,
-    /// Why, for the history.
-    #[arg(long, value_name = "TEXT")]
-    pub reason: Option<String>,
+    /// What the history says of the write.
+    #[command(flatten)]
+    pub author: AuthorArgs,
 
     /// The memory's vector.
     #[command(flatten)]
@@ -184,30 +213,19 @@ pub struct AddArgs {
 
 /// Arguments of `cairn update`. What is not named stays as it is.
 #[derive(Debug, Args)]
+#[command(
+    mut_arg("meta", |meta| meta.help("One value of the metadata; dots in the key lead into maps. Other values stay")),
+    mut_arg("created_at", |time| time.help("When the memory was made"))
+)]
 pub struct UpdateArgs {
     /// The memory.
     pub id: String,
     /// Its new text; `-` reads it from standard input. A space without an embedder needs a vector for it, or `--clear vector`.
     pub text: Option<String>,
 
-    /// What sort of memory it is, such as `fact`.
-    #[arg(long, value_name = "WORD")]
-    pub kind: Option<String>,
-    /// One value of the metadata; dots in the key lead into maps. Other values stay.
-    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_meta)]
-    pub meta: Vec<(String, cairn_client::Value)>,
-    /// From 0 to 1.
-    #[arg(long, value_name = "NUMBER")]
-    pub importance: Option<f32>,
-    /// Forget the memory after this time, such as `12h` or `30d`.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "expires_at")]
-    pub ttl: Option<Duration>,
-    /// Forget the memory at this time, such as `2030-01-31` or `2030-01-31T12:00:00Z`.
-    #[arg(long, value_name = "DATE", value_parser = parse_timestamp)]
-    pub expires_at: Option<Timestamp>,
-    /// When the memory was made.
-    #[arg(long, value_name = "DATE", value_parser = parse_timestamp)]
-    pub created_at: Option<Timestamp>,
+    /// What it is to be beside its text.
+    #[command(flatten)]
+    pub fields: FieldArgs,
     /// Take a field away: text, kind, importance, expiry, vector, agent, user, session, namespace, scope, metadata, or
     /// one of its values as metadata.KEY.
     #[arg(long, value_name = "FIELD", value_parser = parse_clear)]
@@ -219,12 +237,9 @@ pub struct UpdateArgs {
     /// Names this write, so that a repetition within 24 hours is not applied twice.
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,
-    /// Who is writing, for the history.
-    #[arg(long, value_name = "NAME")]
-    pub actor: Option<String>,
-    /// Why, for the history.
-    #[arg(long, value_name = "TEXT")]
-    pub reason: Option<String>,
+    /// What the history says of the write.
+    #[command(flatten)]
+    pub author: AuthorArgs,
 
     /// Its new vector.
     #[command(flatten)]
@@ -393,12 +408,9 @@ pub struct ImportArgs {
     /// Fail if an id is there already, instead of replacing the memory.
     #[arg(long)]
     pub insert: bool,
-    /// Who is writing, for the history.
-    #[arg(long, value_name = "NAME")]
-    pub actor: Option<String>,
-    /// Why, for the history.
-    #[arg(long, value_name = "TEXT")]
-    pub reason: Option<String>,
+    /// What the history says of the write.
+    #[command(flatten)]
+    pub author: AuthorArgs,
     /// Whose memories they are, for those that do not say.
     #[command(flatten)]
     pub scope: ScopeArgs,

@@ -7,7 +7,7 @@ use cairn_client::Memory;
 
 use super::Context;
 use super::lines::MemoryReader;
-use crate::cli::args::AddArgs;
+use crate::cli::args::{AddArgs, set_author};
 use crate::cli::exit::{Failure, Result};
 use crate::cli::input::insert_at;
 use crate::cli::output::Form;
@@ -39,36 +39,31 @@ fn writing(context: &Context, memories: Vec<Memory>, args: &AddArgs) -> cairn_cl
     if args.insert {
         write = write.insert_only();
     }
-    if let Some(actor) = &args.actor {
-        write = write.actor(actor);
-    }
-    if let Some(reason) = &args.reason {
-        write = write.reason(reason);
-    }
+    set_author!(write, args.author);
     write
 }
 
 fn memory_of(args: &AddArgs) -> Result<Memory> {
     let mut memory = Memory::new(text_of(args)?).scope(args.scope.to_scope());
-    for (path, value) in &args.meta {
+    for (path, value) in &args.fields.meta {
         insert_at(&mut memory.metadata, path, value.clone()).map_err(Failure::usage)?;
     }
     if let Some(id) = &args.id {
         memory = memory.id(id);
     }
-    if let Some(kind) = &args.kind {
+    if let Some(kind) = &args.fields.kind {
         memory = memory.kind(kind);
     }
-    if let Some(importance) = args.importance {
+    if let Some(importance) = args.fields.importance {
         memory = memory.importance(importance);
     }
-    if let Some(ttl) = args.ttl {
+    if let Some(ttl) = args.fields.ttl {
         memory = memory.ttl(ttl);
     }
-    if let Some(time) = args.expires_at {
+    if let Some(time) = args.fields.expires_at {
         memory = memory.expires_at(time);
     }
-    if let Some(time) = args.created_at {
+    if let Some(time) = args.fields.created_at {
         memory = memory.created_at(time);
     }
     if let Some(values) = args.vector.read()? {

@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Context;
 use super::lines::MemoryReader;
-use crate::cli::args::ImportArgs;
+use crate::cli::args::{ImportArgs, set_author};
 use crate::cli::exit::{Failure, Result};
 use crate::cli::output::{Form, grouped, memories};
 use crate::cli::render::ImportSummary;
@@ -49,12 +49,7 @@ pub(super) async fn run(context: &mut Context, args: ImportArgs) -> Result<()> {
     if args.insert {
         import = import.insert_only();
     }
-    if let Some(actor) = &args.actor {
-        import = import.actor(actor);
-    }
-    if let Some(reason) = &args.reason {
-        import = import.reason(reason);
-    }
+    set_author!(import, args.author);
     let mut acknowledged = import.stream(read_ahead(reader, Arc::clone(&shared), args.skip_bad_lines)?);
     let mut summary = ImportSummary::default();
     while let Some(batch) = acknowledged.next().await {

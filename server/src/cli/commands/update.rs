@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Context, read_text};
-use crate::cli::args::UpdateArgs;
+use crate::cli::args::{UpdateArgs, set_author};
 use crate::cli::exit::{Failure, Result};
 use crate::cli::output::Form;
 use crate::cli::revisions::{updated_listing, updated_to_json};
@@ -23,10 +23,15 @@ pub(super) async fn run(context: &mut Context, args: UpdateArgs) -> Result<()> {
 
 fn says_something(args: &UpdateArgs) -> bool {
     let scope = [&args.scope.agent, &args.scope.user, &args.scope.session, &args.scope.namespace];
-    let times = args.ttl.is_some() || args.expires_at.is_some() || args.created_at.is_some();
+    let times = args.fields.ttl.is_some() || args.fields.expires_at.is_some() || args.fields.created_at.is_some();
     let vector = args.vector.vector.is_some() || args.vector.vector_file.is_some();
-    let texts = args.text.is_some() || args.kind.is_some() || args.importance.is_some();
-    texts || times || vector || !args.meta.is_empty() || !args.clear.is_empty() || scope.iter().any(|id| id.is_some())
+    let texts = args.text.is_some() || args.fields.kind.is_some() || args.fields.importance.is_some();
+    texts
+        || times
+        || vector
+        || !args.fields.meta.is_empty()
+        || !args.clear.is_empty()
+        || scope.iter().any(|id| id.is_some())
 }
 
 fn changes(context: &Context, args: UpdateArgs) -> Result<cairn_client::Update> {
@@ -41,7 +46,7 @@ fn changes(context: &Context, args: UpdateArgs) -> Result<cairn_client::Update> 
         Some(text) => update = update.content(text),
         None => {}
     }
-    for (path, value) in args.meta {
+    for (path, value) in args.fields.meta {
         update = update.metadata(path, value);
     }
     macro_rules! set {
@@ -52,11 +57,11 @@ fn changes(context: &Context, args: UpdateArgs) -> Result<cairn_client::Update> 
         };
     }
     set! {
-        args.kind => kind,
-        args.importance => importance,
-        args.ttl => ttl,
-        args.expires_at => expires_at,
-        args.created_at => created_at,
+        args.fields.kind => kind,
+        args.fields.importance => importance,
+        args.fields.ttl => ttl,
+        args.fields.expires_at => expires_at,
+        args.fields.created_at => created_at,
         args.scope.agent => agent,
         args.scope.user => user,
         args.scope.session => session,
@@ -64,8 +69,7 @@ fn changes(context: &Context, args: UpdateArgs) -> Result<cairn_client::Update> 
         vector => vector,
         args.expected_version => expected_version,
         args.request_id => request_id,
-        args.actor => actor,
-        args.reason => reason,
     }
+    set_author!(update, args.author);
     Ok(update)
 }
