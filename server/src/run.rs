@@ -14,6 +14,7 @@ use cairn_engine::keyring::{KeyringError, RootKey};
 use cairn_proto::v1::cluster_service_server::ClusterServiceServer;
 use cairn_proto::v1::memory_service_server::MemoryServiceServer;
 use cairn_proto::v1::space_service_server::SpaceServiceServer;
+use cairn_raft::wal::WalOptions;
 use cairn_raft::{Node, NodeConfig, Peer, StartError, Timing};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -358,7 +359,11 @@ fn node_config(config: &Config, addresses: Addresses, root_key: RootKey, listene
             election_max: config.raft.election_timeout_max,
             ..Timing::default()
         },
-        limits: cairn_raft::Limits { disk_reserved_bytes: config.limits.disk_reserve, ..cairn_raft::Limits::default() },
+        limits: cairn_raft::Limits {
+            disk_reserved_bytes: config.limits.disk_reserve,
+            log: WalOptions { segment_bytes: config.storage.log_segment, ..WalOptions::default() },
+            ..cairn_raft::Limits::default()
+        },
     }
 }
 

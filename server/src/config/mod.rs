@@ -230,6 +230,9 @@ pub struct StorageSection {
     /// Memory for writes that are not in a file yet.
     #[serde(with = "units::size")]
     pub write_buffer: u64,
+    /// Disk space that the log reserves at a time: the size of its files.
+    #[serde(with = "units::size")]
+    pub log_segment: u64,
     /// Memory for the indexes of all spaces together; 0: no limit.
     #[serde(with = "units::size")]
     pub index_memory: u64,
@@ -363,7 +366,13 @@ impl Default for OpenAiEntry {
 
 impl Default for StorageSection {
     fn default() -> Self {
-        Self { block_cache: 256 << 20, write_buffer: 64 << 20, index_memory: 0, index_idle: Duration::from_secs(3_600) }
+        Self {
+            block_cache: 256 << 20,
+            write_buffer: 64 << 20,
+            log_segment: 64 << 20,
+            index_memory: 0,
+            index_idle: Duration::from_secs(3_600),
+        }
     }
 }
 

@@ -154,6 +154,8 @@ fn values_out_of_range_name_the_key() {
         ("storage: { write_buffer: 1KiB }", "storage.write_buffer"),
         ("storage: { index_memory: 1KiB }", "storage.index_memory"),
         ("storage: { index_idle: 1s }", "storage.index_idle"),
+        ("storage: { log_segment: 1KiB }", "storage.log_segment"),
+        ("limits: { disk_reserve: 100MiB }", "limits.disk_reserve"),
         ("embedders: { openai: [ { name: Big } ] }", "embedders.openai[0].name"),
         ("embedders: { openai: [ { name: hash } ] }", "embedders.openai[0].name"),
         ("embedders: { openai: [ { name: a, url: 'ftp://x', model: m } ] }", "embedders.openai[0].url"),

@@ -143,6 +143,16 @@ impl Config {
         if self.storage.write_buffer < 1 << 20 {
             return Err(invalid("storage.write_buffer", "must be 1MiB or more"));
         }
+        if !(1 << 20..=2 << 30).contains(&self.storage.log_segment) {
+            return Err(invalid("storage.log_segment", "must be 1MiB to 2GiB"));
+        }
+        // Else the log could find no room for its next file while the reserve seems to be there.
+        if limits.disk_reserve < self.storage.log_segment + self.storage.write_buffer {
+            return Err(invalid(
+                "limits.disk_reserve",
+                "must be at least storage.log_segment and storage.write_buffer together, which deletes may need on a full disk",
+            ));
+        }
         if (1..1 << 20).contains(&self.storage.index_memory) {
             return Err(invalid("storage.index_memory", "must be 0B, which is no limit, or 1MiB or more"));
         }
