@@ -38,6 +38,11 @@ pub trait Embedder: Send + Sync {
         ""
     }
 
+    /// The only dimension of its vectors; `None`: it makes several, or does not know.
+    fn dimension(&self) -> Option<usize> {
+        None
+    }
+
     /// How many calls of [`Embedder::embed`] may be under way at a time; each has a thread.
     fn concurrency(&self) -> usize;
 

@@ -274,6 +274,9 @@ impl Service {
     /// Vectors for its texts are made first. Should its space be given another embedder between that and the write, the
     /// write is refused without effect, and the vectors are made again.
     async fn write(&self, call: &Call, request: WriteRequest) -> Result<WriteResponse, Problem> {
+        if let WriteRequest::CreateSpace(request) = &request {
+            self.check_dimensions(request)?;
+        }
         for _ in 1..EMBED_ATTEMPTS_MAX {
             if request.texts_to_embed().is_none() {
                 break;

@@ -87,7 +87,13 @@ fn text_of(args: &AddArgs) -> Result<String> {
     }
     let text = super::read_text(Path::new("-"))?;
     // The line end that `echo` adds is not part of the memory.
-    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+    let text = text.trim_end_matches(['\n', '\r']);
+    let vector = args.vector.vector.is_some() || args.vector.vector_file.is_some();
+    if text.is_empty() && !vector && args.fields.meta.is_empty() {
+        return Err(Failure::usage("nothing to remember: standard input is empty")
+            .with_hint("cairn add \"Ada takes oat milk in her coffee\" --user ada"));
+    }
+    Ok(text.to_owned())
 }
 
 /// Writes every memory of a file, in batches; each batch is atomic, the file is not.

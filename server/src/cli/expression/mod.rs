@@ -42,13 +42,20 @@ pub(crate) struct ExpressionError {
 }
 
 impl ExpressionError {
+    /// The longest part of a line that is shown, in characters.
+    const SHOWN_MAX: usize = 96;
+
     fn new(text: &str, position_bytes: usize, problem: String) -> Self {
         let before = text.get(..position_bytes).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = text[line_start..].lines().next().unwrap_or_default();
         // A tab is as wide as a terminal likes; one blank for it keeps the caret in place.
         let line = line.replace('\t', " ");
-        Self { line, column: before[line_start..].chars().count(), problem }
+        let column = before[line_start..].chars().count();
+        // Of a long line, what is around the place.
+        let first = if line.chars().count() > Self::SHOWN_MAX { column.saturating_sub(Self::SHOWN_MAX / 2) } else { 0 };
+        let line = line.chars().skip(first).take(Self::SHOWN_MAX).collect();
+        Self { line, column: column - first, problem }
     }
 }
 

@@ -51,6 +51,18 @@ fn times_are_strings_beside_time_fields_and_marked_elsewhere() {
 }
 
 #[test]
+fn of_a_long_filter_only_the_place_is_shown() {
+    let long = format!("{}kind = 1 {}", "kind = 'é' and ".repeat(2_000), "and kind = 'b' ".repeat(2_000));
+    let error = read_filter(&long.replace("= 1", "= =")).unwrap_err();
+    let lines: Vec<&str> = error.lines().collect();
+    assert!(lines.len() == 3 && lines.iter().all(|line| line.chars().count() < 120), "{error}");
+    let place = lines[2].find('^').unwrap();
+    assert_eq!(lines[1].chars().skip(place - 2).take(4).collect::<String>(), "= = ", "{error}");
+    let deep = read_filter(&"(".repeat(100_000)).unwrap_err();
+    assert!(deep.len() < 400 && deep.contains("too deeply"), "{deep}");
+}
+
+#[test]
 fn json_is_read_too() {
     assert_eq!(read(r#" {"field": "kind", "eq": "fact"}"#), field("kind").eq("fact"));
     let error = read_filter(r#"{"all": [{"field": "kind"}]}"#).unwrap_err();

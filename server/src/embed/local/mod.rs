@@ -121,6 +121,10 @@ impl Embedder for Local {
         &self.model
     }
 
+    fn dimension(&self) -> Option<usize> {
+        Some(self.dimension)
+    }
+
     fn concurrency(&self) -> usize {
         self.threads
     }

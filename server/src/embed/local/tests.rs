@@ -122,6 +122,7 @@ fn other_dimensions_and_late_calls_are_refused() {
     let Some(local) = load() else { return };
     assert_eq!(local.embed(&["x"], 385, soon()), Err(EmbedError::OtherDimension { embedder: "local", made: 384 }));
     assert!(matches!(local.embed(&["x"], 384, Instant::now()), Err(EmbedError::Unavailable { .. })));
+    assert_eq!(local.dimension(), Some(384));
     assert!(local.model().starts_with("sha256:"), "{}", local.model());
 }
 
