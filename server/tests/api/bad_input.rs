@@ -304,7 +304,7 @@ async fn messages_that_are_too_large_or_no_messages_are_the_callers_fault() {
 
 /// Sends bytes as they are.
 #[derive(Debug, Clone, Copy)]
-struct RawCodec;
+pub(crate) struct RawCodec;
 
 impl tonic::codec::Codec for RawCodec {
     type Encode = Vec<u8>;

@@ -16,6 +16,7 @@ mod json;
 mod lifecycle;
 mod members;
 mod methods;
+mod resources;
 mod spaces;
 mod support;
 mod updates;
