@@ -53,7 +53,7 @@ expect '' rm milk --yes
 expect 1 count
 expect '' import "$work/memories.jsonl"
 expect 'soy milk' get milk
-expect ready status
+expect leader status
 if "$cairn" search 2>"$work/refused"; then die "a search for nothing is not refused"; fi
 kill "$server"
 wait "$server" || die "the server did not stop in order: $(cat "$work/server.log")"

@@ -7,8 +7,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use cairn_client::{Client, Memory, NewSpace, Query, Scope, field};
+use cairn_client::{Client, ErrorKind, Memory, NewSpace, Query, Revision, Scope, Space, field};
 use cairn_tests::{TestCluster, files};
+use futures::TryStreamExt as _;
 use tokio::task::JoinSet;
 
 const SPACE: &str = "soak";
@@ -17,6 +18,8 @@ const WORKERS: u32 = 6;
 const BATCH: u32 = 25;
 /// A worker deletes what is older than so many rounds.
 const ROUNDS_KEPT: u32 = 4;
+/// Earlier versions that the space keeps of each memory.
+const HISTORY_DEPTH: u32 = 5;
 const TTL: Duration = Duration::from_secs(2);
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 
@@ -68,7 +71,32 @@ fn session(worker: u32, round: u32) -> Scope {
     Scope::new().user(format!("user-{worker}")).session(format!("session-{worker}-{round}"))
 }
 
-/// Adds, searches, lists, counts and deletes until `end`. Returns the operations and the memories that it leaves behind
+/// Changes the same memory again and again: its text and vector, one value of its metadata, its version known each time. What its
+/// history tells is what was done, as much of it as the space keeps.
+async fn revise(space: &Space, worker: u32, round: u32) -> u64 {
+    let id = format!("revised-{worker}");
+    if round == 0 {
+        space.add(memory(worker, round, 2).session("revised").id(&id)).await.unwrap();
+        return 1;
+    }
+    let text = format!("worker {worker} has thought again in round {round}");
+    let known = space.get([&id]).await.unwrap().memories.remove(0);
+    let change =
+        space.update(&id).content(&text).vector(vector(worker, round % 1_000)).metadata("round", i64::from(round));
+    let change =
+        change.expected_version(known.version).actor(format!("worker-{worker}")).reason(format!("round {round}"));
+    let updated = change.await.unwrap().memory;
+    assert_eq!((updated.version, &updated.content), (known.version + 1, &text));
+    let stale = space.update(&id).kind("stale").expected_version(known.version).await.unwrap_err();
+    assert_eq!(stale.kind(), ErrorKind::Conflict, "{stale}");
+    let told: Vec<Revision> = space.history(&id).page_size(2).stream().try_collect().await.unwrap();
+    assert_eq!(told.len() as u32, (round + 1).min(HISTORY_DEPTH + 1), "{told:?}");
+    assert_eq!((told[0].reason.as_str(), told[0].memory.version), (&*format!("round {round}"), updated.version));
+    assert!(told.windows(2).all(|two| two[0].memory.version == two[1].memory.version + 1), "{told:?}");
+    5
+}
+
+/// Adds, changes, searches, lists, counts and deletes until `end`. Returns the operations and the memories that it leaves behind
 /// once those with a time to live are gone.
 async fn work(client: Client, worker: u32, end: Instant) -> (u64, u64) {
     let space = client.space(SPACE);
@@ -90,10 +118,12 @@ async fn work(client: Client, worker: u32, end: Instant) -> (u64, u64) {
             let deleted = space.delete_matching(session(worker, round - ROUNDS_KEPT), None).await.unwrap();
             assert!((BATCH - BATCH / 5..=BATCH).contains(&(deleted.count as u32)), "{deleted:?}");
         }
+        operations += revise(&space, worker, round).await;
         round += 1;
         operations += 6 + u64::from(round > ROUNDS_KEPT);
     }
-    (operations, u64::from(round.min(ROUNDS_KEPT) * (BATCH - BATCH / 5)) + 1)
+    // Beside what its last rounds wrote: the memory that was replaced, and the one that was revised.
+    (operations, u64::from(round.min(ROUNDS_KEPT) * (BATCH - BATCH / 5)) + 2)
 }
 
 /// Samples all nodes until `end`; the largest values of the middle third and of the last.
@@ -119,7 +149,7 @@ async fn mixed_traffic_leaves_memory_files_and_disk_bounded() {
     let lasting = Duration::from_secs(asked.unwrap_or(12));
     let cluster = TestCluster::start(3).await;
     let client = cluster.client();
-    client.create_space(NewSpace::new(SPACE, DIMENSION)).await.unwrap();
+    client.create_space(NewSpace::new(SPACE, DIMENSION).history_depth(HISTORY_DEPTH)).await.unwrap();
 
     let end = Instant::now() + lasting;
     let nodes = cluster.nodes().iter().map(|node| (node.process_id().unwrap(), node.data.clone())).collect();
