@@ -61,6 +61,14 @@ impl Engine {
         options.validate()?;
         let store = Store::open(options, Sealer::new(keyring, options.group))?;
         let state = store.applied()?;
+        if state.cluster_version > options.supported_cluster_version {
+            return Err(Error::refused(format!(
+                "{} belongs to a cluster of version {}, this release goes up to {}: start a newer release",
+                options.dir.display(),
+                state.cluster_version,
+                options.supported_cluster_version,
+            )));
+        }
         Ok(Self {
             dropped: Mutex::default(),
             heads: FeedHeads::new(state.applied.as_ref().map_or(0, |applied| applied.index)),
@@ -80,6 +88,12 @@ impl Engine {
     #[cfg(test)]
     pub(crate) fn sealer(&self) -> &Sealer {
         self.store.sealer()
+    }
+
+    /// The newest cluster version whose commands this engine applies.
+    #[must_use]
+    pub fn supported_cluster_version(&self) -> u32 {
+        self.options.supported_cluster_version
     }
 
     /// The keyring that the engine was opened with.
@@ -160,8 +174,7 @@ impl Engine {
     /// stop ([`Error::is_deterministic`] is false).
     pub fn apply(&self, entries: &[ApplyEntry]) -> Result<Vec<storage::Outcome>> {
         let mut applying = self.applying.lock();
-        let mut applier =
-            Applier::new(&self.store, &self.options.limits, applying.state.clone(), applying.hints.clone())?;
+        let mut applier = Applier::new(&self.store, &self.options, applying.state.clone(), applying.hints.clone())?;
         let mut last = applying.state.applied.map(|position| position.index);
         let before = last;
         let mut outcomes = Vec::with_capacity(entries.len());

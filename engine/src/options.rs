@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::engine::SUPPORTED_CLUSTER_VERSION;
 use crate::error::{Error, Result};
 use crate::position::GroupId;
 
@@ -32,6 +33,10 @@ pub struct Options {
     pub index_graph_from: u64,
     /// Bounds that are part of the replicated state.
     pub limits: Limits,
+    /// The newest cluster version whose commands are applied: [`SUPPORTED_CLUSTER_VERSION`], unless a test makes this
+    /// release pretend to be another one.
+    #[doc(hidden)]
+    pub supported_cluster_version: u32,
 }
 
 /// Bounds that apply decides by. They must be the same on all members of a cluster, since a command has to have the
@@ -79,6 +84,7 @@ impl Options {
             index_bytes_max: 0,
             index_graph_from: 0,
             limits: Limits::default(),
+            supported_cluster_version: SUPPORTED_CLUSTER_VERSION,
         }
     }
 

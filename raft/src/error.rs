@@ -128,6 +128,16 @@ pub enum ProposeError {
         /// What was missing.
         reason: String,
     },
+    /// The command is of a newer release than a member of the cluster; nothing was done.
+    #[error(
+        "this needs cluster version {needed}, and the cluster is at {current}: start the newer release on every node"
+    )]
+    VersionTooNew {
+        /// The version that the command needs.
+        needed: u32,
+        /// The version of the cluster.
+        current: u32,
+    },
     /// The command is larger than the log takes; nothing was done.
     #[error("a write of {bytes} bytes is larger than the limit of {limit}: split it")]
     TooLarge {

@@ -48,9 +48,8 @@ use cairn_proto::storage::{self, AppliedRecord, Command, Done, FeedChange, Mutat
 use prost::Message;
 
 use crate::api::{ApplyEntry, EntryBody};
-use crate::engine::SUPPORTED_CLUSTER_VERSION;
 use crate::error::{Error, Result};
-use crate::options::Limits;
+use crate::options::{Limits, Options};
 use crate::partitions::IndexChange;
 use crate::position::LogId;
 use crate::store::keys::{Key, MetaItem, SpaceRef};
@@ -78,6 +77,7 @@ impl Default for Hints {
 pub(crate) struct Applier<'a> {
     overlay: Overlay<'a>,
     limits: &'a Limits,
+    supported_cluster_version: u32,
     state: AppliedRecord,
     hints: Hints,
     /// The log index of the entry in progress.
@@ -125,11 +125,12 @@ fn done() -> Outcome {
 }
 
 impl<'a> Applier<'a> {
-    pub(crate) fn new(store: &'a Store, limits: &'a Limits, state: AppliedRecord, hints: Hints) -> Result<Self> {
+    pub(crate) fn new(store: &'a Store, options: &'a Options, state: AppliedRecord, hints: Hints) -> Result<Self> {
         let digest = crate::store::overlay::digest_from_bytes(&state.digest)?;
         Ok(Self {
             overlay: Overlay::new(store, digest),
-            limits,
+            limits: &options.limits,
+            supported_cluster_version: options.supported_cluster_version,
             state,
             hints,
             index: 0,
@@ -178,11 +179,10 @@ impl<'a> Applier<'a> {
     }
 
     fn apply_command(&mut self, command: &Command) -> Result<Outcome> {
-        if command.cluster_version > SUPPORTED_CLUSTER_VERSION {
+        if command.cluster_version > self.supported_cluster_version {
             return Err(Error::internal(format!(
-                "the log holds a command of cluster version {}, this release applies up to {SUPPORTED_CLUSTER_VERSION}: \
-                 start a newer release",
-                command.cluster_version
+                "the log holds a command of cluster version {}, this release applies up to {}: start a newer release",
+                command.cluster_version, self.supported_cluster_version
             )));
         }
         self.state.stamp_micros = self.state.stamp_micros.max(command.stamp_micros);

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cairn_engine::SUPPORTED_CLUSTER_VERSION;
 use cairn_engine::crypto::TenantId;
 use cairn_engine::keyring::KeyError;
 use cairn_proto::storage::{Command, Outcome, SetClusterVersion, command, outcome};
@@ -111,12 +110,14 @@ async fn look(core: &Arc<Core>) -> Result<(), String> {
 
 /// Raises the cluster version to what all members support; it never falls.
 async fn raise_cluster_version(core: &Arc<Core>) -> Result<(), String> {
-    let current = core.shared.generations.current().applied().cluster_version;
-    if current >= SUPPORTED_CLUSTER_VERSION {
+    let generation = core.shared.generations.current();
+    let (current, supported) = (generation.applied().cluster_version, generation.supported_cluster_version());
+    drop(generation);
+    if current >= supported {
         return Ok(());
     }
     let members: Vec<u64> = core.raft.metrics().borrow_watched().membership_config.nodes().map(|(&id, _)| id).collect();
-    match core.states.supported_version_min(core.node_id(), &members) {
+    match core.states.supported_version_min((core.node_id(), supported), &members) {
         Some(version) if version > current => {
             let body = command::Body::SetClusterVersion(SetClusterVersion { version });
             // The command that raises the version must be one that the old version knows.

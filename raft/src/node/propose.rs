@@ -35,6 +35,9 @@ use crate::types::{LogCommand, TypeConfig};
 /// Commands that are stamped and handed over in one go.
 const BATCH: usize = 256;
 
+/// The version that a cluster has from the beginning, before its members have said what they support.
+const CLUSTER_VERSION_FIRST: u32 = 1;
+
 /// What the stamp, the log id and the framing add to a command in the log, at most.
 const ENTRY_OVERHEAD_BYTES: usize = 256;
 
@@ -161,6 +164,7 @@ pub(crate) async fn propose(
     command: storage::Command,
     deadline: Instant,
 ) -> Result<Applied, ProposeError> {
+    check_version(core, &command)?;
     let _permit = core.proposals.admit(&command).map_err(final_error)?;
     let until = answer_by(deadline);
     let mut forwarded = None;
@@ -200,6 +204,14 @@ pub(crate) async fn propose(
             () = tokio::time::sleep_until(again_at.into()) => {}
         }
     }
+}
+
+/// Refuses a command that some member may not know: it would have to stop. What this node has applied may be older than what
+/// holds by now, never newer, since the version never falls.
+fn check_version(core: &Core, command: &storage::Command) -> Result<(), ProposeError> {
+    let current = core.shared.generations.current().applied().cluster_version.max(CLUSTER_VERSION_FIRST);
+    let needed = command.cluster_version;
+    if needed > current { Err(ProposeError::VersionTooNew { needed, current }) } else { Ok(()) }
 }
 
 fn final_error(refusal: Refusal) -> ProposeError {

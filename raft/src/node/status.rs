@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use cairn_engine::SUPPORTED_CLUSTER_VERSION;
 use cairn_proto::peer::ReportStateRequest;
 use cairn_proto::v1;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -145,11 +144,13 @@ impl States {
         PeerClocks::Heard(heard.into_iter().filter_map(|id| self.clock_of(id)).max())
     }
 
-    /// The cluster version that all of `members` support, once each of them has reported.
-    pub(crate) fn supported_version_min(&self, own_id: u64, members: &[u64]) -> Option<u32> {
+    /// The cluster version that all of `members` support, once each of them has reported. `own`: this node and what it
+    /// supports.
+    pub(crate) fn supported_version_min(&self, own: (u64, u32), members: &[u64]) -> Option<u32> {
+        let (own_id, own_version) = own;
         let heard = self.heard.lock();
         let supported = |id: &u64| match id {
-            id if *id == own_id => Some(SUPPORTED_CLUSTER_VERSION),
+            id if *id == own_id => Some(own_version),
             id => heard.get(id).map(|heard| heard.state.supported_cluster_version),
         };
         members.iter().map(supported).collect::<Option<Vec<u32>>>()?.into_iter().min()
@@ -264,13 +265,14 @@ async fn own_state(core: &Arc<Core>, disk_used_bytes: u64) -> Option<v1::NodeSta
         let generation = asked.shared.generations.current();
         let durable = generation.durable_applied().ok().flatten().map_or(0, |log_id| log_id.index);
         let memories = generation.memories().unwrap_or(0);
-        (generation.applied(), durable, memories, (asked.bytes_free)(&asked.data_dir))
+        let supported = generation.supported_cluster_version();
+        (generation.applied(), durable, memories, (asked.bytes_free)(&asked.data_dir), supported)
     });
-    let (applied, durable_applied_index, memories, disk_free_bytes) = stored.await.ok()?;
+    let (applied, durable_applied_index, memories, disk_free_bytes, supported_cluster_version) = stored.await.ok()?;
     let metrics = core.raft.metrics().borrow_watched().clone();
     Some(v1::NodeState {
         version: env!("CARGO_PKG_VERSION").to_string(),
-        supported_cluster_version: SUPPORTED_CLUSTER_VERSION,
+        supported_cluster_version,
         applied_index: applied.log_id.map_or(0, |log_id| log_id.index),
         durable_applied_index,
         digest: hex::encode(applied.digest),

@@ -13,3 +13,4 @@ mod replication;
 mod scripted;
 mod snapshots;
 mod support;
+mod versions;
