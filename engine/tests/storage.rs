@@ -88,6 +88,33 @@ fn a_checkpoint_holds_what_it_says_and_opens_as_an_engine() {
     assert_eq!(copy.applied(), bed.engine.applied());
 }
 
+/// What a copy says of itself is read from the copy: whatever is applied beside it is in both or in neither.
+#[test]
+fn a_checkpoint_beside_the_applying_thread_holds_what_it_says() {
+    let bed = filled();
+    let first = bed.log.len() as u64 + 1;
+    let blank = |index| ApplyEntry { log_id: LogId { term: 1, node_id: 1, index }, body: EntryBody::Blank };
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for index in first.. {
+                bed.engine.apply(&[blank(index)]).unwrap();
+                if is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+            }
+        });
+        for number in 0..12 {
+            let dir = bed.dir.path().join(format!("checkpoint-{number}"));
+            let checkpoint = bed.engine.checkpoint(&dir).unwrap();
+            let copy = Engine::open(&Options { dir, ..bed.options.clone() }, Arc::clone(&bed.keyring)).unwrap();
+            // Before it is judged, so that the other thread ends whatever the judgement is.
+            is_over.store(number == 11 || copy.applied() != checkpoint.applied, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(copy.applied(), checkpoint.applied);
+        }
+    });
+}
+
 #[test]
 fn a_checkpoint_that_lay_aside_hides_and_removes_what_has_expired_meanwhile() {
     let mut bed = Bed::new();

@@ -39,6 +39,7 @@ use std::time::Duration;
 
 use cairn_engine::crypto::TenantId;
 use openraft::RaftTypeConfig;
+use openraft::async_runtime::watch::WatchReceiver;
 
 use self::history::{History, Op};
 use self::node::SimNode;
@@ -300,6 +301,35 @@ fn clusters_keep_their_promises_whatever_happens() {
     println!("{count} seeds from {first}: {answered} calls answered, {} seeds failed; {counts:?}", failed.len());
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
     assert!(answered > count * 40, "hardly anything was done");
+}
+
+/// As long as a machine may well stand still for, by a slow sync or a busy neighbour.
+const STALL: Duration = Duration::from_millis(400);
+
+/// The terms before and after each node in turn stood still for a moment.
+async fn stall(world: Arc<World>) -> (Option<u64>, Option<u64>) {
+    form(&world).await;
+    sleep(Duration::from_secs(2)).await;
+    let term = |world: &World| world.nodes().iter().map(|node| node.raft.metrics().borrow_watched().current_term).max();
+    let before = term(&world);
+    for node in world.nodes() {
+        world.executor.pause(node.host, true);
+        sleep(STALL).await;
+        world.executor.pause(node.host, false);
+        sleep(Duration::from_secs(2)).await;
+    }
+    (before, term(&world))
+}
+
+#[test]
+fn a_node_that_stands_still_for_a_moment_costs_no_election() {
+    for seed in 1..=5 {
+        let entered = Entered::new(seed, false);
+        let world = World::new(entered.executor(), 3);
+        let (before, after) = entered.executor().run(POLLS_MAX, stall(Arc::clone(&world)));
+        world.end();
+        assert_eq!(before, after, "seed {seed}");
+    }
 }
 
 #[test]

@@ -245,6 +245,15 @@ mod tests {
         }
     }
 
+    /// openraft promises no stable encoding of its types. These bytes are ours, and lie in logs for ever.
+    #[test]
+    fn the_bytes_of_an_entry_and_a_vote_stay_what_they_are() {
+        let log_id = LogId::new(LeaderId { term: 3, node_id: 2 }, 7);
+        let entry = Entry { log_id, payload: EntryPayload::Normal(LogCommand(Bytes::from_static(b"tea"))) };
+        assert_eq!(hex::encode(encode_entry(&entry)), "0a060803100218072203746561");
+        assert_eq!(hex::encode(encode_vote(&Vote::new_committed(3, 2))), "080310021801");
+    }
+
     #[test]
     fn a_voter_that_is_no_member_is_refused() {
         let membership = LogMembership { voters: vec![LogVoters { node_ids: vec![1] }], members: Vec::new() };
