@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use cairn_proto::{storage, v1};
+use prost::Message;
 
 use crate::crypto::TenantId;
 use crate::position::LogId;
@@ -70,6 +71,20 @@ pub struct Embedded {
 }
 
 impl WriteRequest {
+    /// The length of the request in bytes as it came: what the work of preparing it goes by.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        match self {
+            Self::AddMemories(request) => request.encoded_len(),
+            Self::UpdateMemory(request) => request.encoded_len(),
+            Self::DeleteMemories(request) => request.encoded_len(),
+            Self::CreateSpace(request) => request.encoded_len(),
+            Self::UpdateSpace(request) => request.encoded_len(),
+            Self::DeleteSpace(request) => request.encoded_len(),
+            Self::SetAlias(request) => request.encoded_len(),
+        }
+    }
+
     /// The space and the texts that want a vector which the caller does not bring: one for each memory of the request,
     /// `None` where none is wanted. For a caller with an embedder, who makes the vectors and gives them to
     /// [`crate::Engine::prepare_embedded`]; a space without an embedder needs none of them.

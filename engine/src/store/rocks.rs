@@ -38,6 +38,9 @@ pub(crate) struct View<'a> {
     sealer: &'a Sealer,
 }
 
+/// The part of a write buffer that its filter of keys takes beside it.
+const MEMTABLE_FILTER_SHARE: f64 = 0.02;
+
 fn rocks_options(options: &Options) -> rocksdb::Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&Cache::new_lru_cache(options.block_cache_bytes));
@@ -56,6 +59,10 @@ fn rocks_options(options: &Options) -> rocksdb::Options {
     rocks.set_compression_type(DBCompressionType::None);
     rocks.set_write_buffer_size(options.write_buffer_bytes);
     rocks.set_max_write_buffer_number(options.write_buffers_max as i32);
+    // One thread writes. And most of what it looks up before is not there: new memories, new request ids.
+    rocks.set_allow_concurrent_memtable_write(false);
+    rocks.set_memtable_whole_key_filtering(true);
+    rocks.set_memtable_prefix_bloom_ratio(MEMTABLE_FILTER_SHARE);
     rocks.set_max_background_jobs(options.background_threads as i32);
     rocks.set_max_open_files(options.open_files_max as i32);
     rocks.set_bytes_per_sync(1024 * 1024);

@@ -1,7 +1,7 @@
 //! Port 7480: the public API. Handlers are thin: who calls, may it come in, until when; then the engine and the node.
 //!
 //! ```text
-//! write: authenticate -> gate -> text to vectors -> engine.prepare (worker thread) -> node.propose -> response
+//! write: authenticate -> gate -> text to vectors -> engine.prepare (large: worker thread) -> node.propose -> response
 //! read:  authenticate -> gate -> node.read_point -> engine read (worker thread) -> response
 //! ```
 //!
@@ -62,6 +62,10 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
 /// The largest request, encoded. It leaves room below [`MESSAGE_BYTES_MAX`] for what the log adds.
 pub(crate) const REQUEST_BYTES_MAX: usize = 3 << 20;
+
+/// The largest write that is checked and sealed where it came in: that takes some ten microseconds and waits for nothing,
+/// less than handing it to a worker thread and back.
+const PREPARED_HERE_BYTES_MAX: usize = 16 << 10;
 
 /// How often a write is embedded because the embedder of its space was changed meanwhile.
 const EMBED_ATTEMPTS_MAX: usize = 3;
@@ -298,12 +302,16 @@ impl Service {
         }
         let (request, embedded) = self.embed(call, request).await?;
         let (engine, principal) = (self.node.engine(), call.principal.clone());
+        let is_small = request.encoded_len() <= PREPARED_HERE_BYTES_MAX;
         let prepare = move || {
             Ok(match embedded {
                 Some(embedded) => engine.prepare_embedded(&principal, request, embedded)?,
                 None => engine.prepare(&principal, request)?,
             })
         };
+        if is_small {
+            return prepare();
+        }
         self.prepares.run(call.deadline, prepare).await
     }
 
