@@ -1,6 +1,7 @@
 //! Three nodes in this process, and what a client of all of them sees while one of them stops.
 
 use std::collections::BTreeMap;
+use std::future::IntoFuture as _;
 use std::time::Duration;
 
 use cairn_client::{Client, Memory, WatchEvent};
@@ -217,4 +218,43 @@ async fn a_change_of_a_space_counts_on_every_node() {
     let again = cluster.client_of(&[leader]);
     assert_eq!(again.space("live").count().filter(below()).await.unwrap().count, 150);
     assert_eq!(again.remove_alias("live").await.unwrap().previous_space.as_deref(), Some("notes"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delete_by_filter_tells_its_exact_total_over_failovers_and_when_it_is_repeated() {
+    // More than one command deletes.
+    const OLD: u64 = 12_000;
+    let mut cluster = TestCluster::start().await;
+    let client = cluster.client();
+    client.create_space(cairn_client::NewSpace::new("notes", 2)).await.unwrap();
+    let space = client.space("notes");
+    let memory = |number: u64| {
+        let kind = if number.is_multiple_of(13) { "kept" } else { "old" };
+        Memory::new("text").id(number.to_string()).kind(kind)
+    };
+    let total = OLD + OLD / 12;
+    let imported = space.import("all").stream(futures::stream::iter((0..total).map(memory)));
+    assert!(imported.all(|batch| std::future::ready(batch.is_ok())).await);
+    let kept = space.count().filter(cairn_client::field("kind").eq("kept")).await.unwrap().count;
+
+    let old = cairn_client::field("kind").eq("old");
+    let delete = space.delete_matching(cairn_client::Scope::new(), Some(old)).request_id("once");
+    let deleting = tokio::spawn(delete.clone().into_future());
+    let watched = cluster.nodes.values().next().unwrap().node().clone();
+    let stored = || watched.engine().memories().unwrap();
+    let began = std::time::Instant::now();
+    // The leader goes in the midst of it, and another one right behind.
+    while stored() == total {
+        assert!(began.elapsed() < PATIENCE, "nothing is deleted");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(watched);
+    for _ in 0..2 {
+        let leader = cluster.leader();
+        cluster.stop(leader).await;
+        cluster.start_again(leader).await;
+    }
+    assert_eq!(deleting.await.unwrap().unwrap().count, total - kept);
+    assert_eq!(delete.await.unwrap().count, total - kept, "repeated, it tells the same");
+    assert_eq!(space.count().await.unwrap().count, kept);
 }
