@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -17,6 +18,8 @@ enum State {
     Cut,
     /// Keeps connections and passes nothing on.
     Silent,
+    /// Passes them on after a while.
+    Late(Duration),
 }
 
 /// All links of a cluster. One leads the connections that `from` opens to `to`, with their answers.
@@ -55,6 +58,13 @@ impl Links {
     /// Has `to` hear nothing more from `from`, without anybody noticing.
     pub(crate) fn silence(&self, from: u64, to: u64) {
         self.set(from, to, State::Silent);
+    }
+
+    /// Has everything between all nodes arrive late.
+    pub(crate) fn delay(&self, time: Duration) {
+        for (_, state) in self.0.values() {
+            state.send_replace(State::Late(time));
+        }
     }
 
     /// Cuts a node off from all others.
@@ -107,6 +117,9 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut state: watch:
         };
         let Ok(length @ 1..) = read else { return };
         let Ok(now) = state.wait_for(|state| *state != State::Silent).await.map(|now| *now) else { return };
+        if let State::Late(time) = now {
+            tokio::time::sleep(time).await;
+        }
         if now == State::Cut || to.write_all(&buffer[..length]).await.is_err() {
             return;
         }

@@ -1,9 +1,9 @@
-//! Three real processes under faults, and clients that write down every call: the history of each memory must be linearizable,
+//! Real processes under faults, three and now and then a fourth, and clients that write down every call: the history of each memory must be linearizable,
 //! and after all faults every node must hold the same.
 //!
 //! ```text
-//!   clients ──calls──▶ nodes ──links (proxies)──▶ nodes        faults: kill, pause, cut, one-way cut, silence, transfer
-//!      └─history─▶ stateright's LinearizabilityTester, memory by memory
+//!   clients ──calls──▶ nodes ──links (proxies)──▶ nodes        faults: kill, pause, cut, one-way cut, silence, delay, transfer,
+//!      └─history─▶ stateright's LinearizabilityTester, memory by memory            members that come and go
 //! ```
 //!
 //! `CAIRN_CHAOS_SECONDS` says how long; without it the run is short. `CAIRN_CHAOS_SEED` repeats the order of the faults, as
@@ -41,6 +41,8 @@ const KEYS: u64 = 4;
 /// Calls to one memory, about: the search for an order grows quickly with them.
 const CALLS_PER_KEY: u64 = 24;
 const CALL_WITHIN: Duration = Duration::from_secs(3);
+/// Long enough for any change of members on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Numbers that depend on the seed only.
 struct Dice(u64);
@@ -200,7 +202,7 @@ async fn faults_for(
         let node = 1 + dice.below(NODES);
         let other = 1 + (node + dice.below(NODES - 1)) % NODES;
         let lasting = dice.millis(300, 3_000);
-        let name = match dice.below(8) {
+        let name = match dice.below(10) {
             0 | 1 => {
                 cluster.kill(node).unwrap();
                 tokio::time::sleep(lasting / 2).await;
@@ -230,6 +232,14 @@ async fn faults_for(
                 links.silence(node, other);
                 "silence"
             }
+            7 => {
+                links.delay(dice.millis(5, 150));
+                "delay"
+            }
+            8 => {
+                come_and_go(cluster, node, lasting).await;
+                "member come and gone"
+            }
             _ => {
                 // It may well be refused, as when there is no leader.
                 let _ = client_of(cluster, node).transfer_leadership(Some(other)).await;
@@ -243,6 +253,24 @@ async fn faults_for(
         *counts.entry(name).or_default() += 1;
     }
     counts
+}
+
+/// A new node joins, gets a vote, serves for a while and leaves. Nothing else is broken meanwhile, so all of it must succeed.
+async fn come_and_go(cluster: &mut TestCluster, through: u64, lasting: Duration) {
+    let id = cluster.newcomer().unwrap();
+    let (peer, grpc) = (cluster.node(id).peer.to_string(), cluster.node(id).grpc.to_string());
+    let client = Client::builder().endpoints([cluster.node(through).endpoint()]).deadline(PATIENCE).build().unwrap();
+    client.add_member(id, peer, grpc).await.unwrap();
+    cluster.start_node(id).unwrap();
+    let until = Instant::now() + PATIENCE;
+    while let Err(error) = client.promote_member(id).await {
+        let is_behind = error.reason() == Some("NODE_NOT_CAUGHT_UP");
+        assert!(is_behind && Instant::now() < until, "node {id} gets no vote: {error:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(lasting).await;
+    client.remove_member(id).await.unwrap();
+    cluster.kill(id).unwrap();
 }
 
 fn signal(cluster: &TestCluster, id: u64, signal: Signal) {
