@@ -156,6 +156,12 @@ impl<T: Plain> Arena<T> {
         &mut rows[row * self.stride..][..self.stride]
     }
 
+    /// Whether there is room for the row of a slot.
+    pub(crate) fn has_room(&self, slot: u32) -> bool {
+        let (chunk, row) = self.locate(slot);
+        row < self.rows_in(chunk)
+    }
+
     /// Overwrites the row of a slot with zeros.
     pub(crate) fn wipe(&mut self, slot: u32) {
         self.row_mut(slot).fill(T::default());

@@ -24,6 +24,7 @@
 //! | `rotation.rs` | the rotation that makes one step size fit all vectors |
 //! | `distance/` | the inner loops for each instruction set |
 //! | `metric.rs` | cosine, inner product, Euclidean distance |
+//! | `checkpoint/` | a partition as bytes in chunks, and back |
 //! | `slots.rs` | which memory is in which slot, and the ids that break ties |
 //! | `arena.rs`, `budget.rs` | aligned memory that is overwritten when freed; limits on memory |
 //!
@@ -34,6 +35,7 @@
 mod arena;
 mod attributes;
 mod budget;
+pub mod checkpoint;
 mod codes;
 mod distance;
 mod error;

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::arena::Arena;
 use crate::budget::MemoryBudget;
+use crate::checkpoint::{Input, RestoreError};
 use crate::codes::{fill_row, vector_stride};
 use crate::distance::prefetch;
 use crate::error::IndexError;
@@ -162,6 +163,44 @@ impl Originals {
             }
         }
         Some(metric.score(query, &room.row))
+    }
+
+    /// Adds the values of a slot's vector to the end, as they are kept.
+    pub(crate) fn write_slot(&self, slot: u32, dimension: usize, into: &mut Vec<u8>) {
+        match self {
+            Self::F32(values) => {
+                values.row(slot)[..dimension].iter().for_each(|value| into.extend_from_slice(&value.to_le_bytes()));
+            }
+            Self::F16 { values, factors } => {
+                values.row(slot)[..dimension].iter().for_each(|value| into.extend_from_slice(&value.to_le_bytes()));
+                into.extend_from_slice(&factors.row(slot)[0].to_le_bytes());
+            }
+            Self::Elsewhere { .. } => {}
+        }
+    }
+
+    /// Reads what [`Self::write_slot`] has written, into a slot for which there is room.
+    pub(crate) fn read_slot(&mut self, slot: u32, dimension: usize, input: &mut Input<'_>) -> Result<(), RestoreError> {
+        match self {
+            Self::F32(values) => {
+                let (bytes, _) = input.take(dimension * 4)?.as_chunks();
+                let mut is_finite = true;
+                for (value, bytes) in values.row_mut(slot).iter_mut().zip(bytes) {
+                    *value = f32::from_le_bytes(*bytes);
+                    is_finite &= value.is_finite();
+                }
+                if is_finite { Ok(()) } else { Err(RestoreError::Damaged("a value is not finite")) }
+            }
+            Self::F16 { values, factors } => {
+                let (bytes, _) = input.take(dimension * 2)?.as_chunks();
+                for (value, bytes) in values.row_mut(slot).iter_mut().zip(bytes) {
+                    *value = u16::from_le_bytes(*bytes);
+                }
+                factors.row_mut(slot)[0] = input.f32()?;
+                Ok(())
+            }
+            Self::Elsewhere { .. } => Ok(()),
+        }
     }
 
     /// The bytes of a slot's vector.

@@ -18,7 +18,7 @@ use crate::error::IndexError;
 pub struct MemoryKey(pub [u8; 16]);
 
 /// Slots stay below this, so that the graph can mark them with a bit.
-const SLOTS_MAX: u32 = 1 << 31;
+pub(crate) const SLOTS_MAX: u32 = 1 << 31;
 
 /// The slots of a partition.
 #[derive(Default)]
@@ -61,6 +61,29 @@ impl Slots {
         self.id_bytes += self.ids[position].heap_bytes();
         let keys = &self.keys;
         self.by_key.insert_unique(hash(&key), slot, |slot| hash(&keys[*slot as usize]));
+    }
+
+    /// Nothing yet, with room for so many slots.
+    pub(crate) fn with_capacity(slots: u32) -> Self {
+        let mut made = Self::default();
+        // What a damaged number asks for is not believed at once.
+        let room = (slots as usize).min(1 << 24);
+        made.keys.reserve_exact(room);
+        made.ids.reserve_exact(room);
+        made.by_key.reserve(room, |_| 0);
+        made
+    }
+
+    /// How many slots were ever used.
+    pub(crate) fn used(&self) -> u32 {
+        self.keys.len() as u32
+    }
+
+    /// Adds a free slot behind all others.
+    pub(crate) fn push_free(&mut self) {
+        self.free.insert(self.used());
+        push_tight(&mut self.keys, MemoryKey::default());
+        push_tight(&mut self.ids, MemoryId::new(&[]));
     }
 
     /// Keeps a slot that has just been freed from being used until it is released.
@@ -180,7 +203,8 @@ impl MemoryId {
         }
     }
 
-    fn with_bytes<R>(&self, then: impl FnOnce(&[u8]) -> R) -> R {
+    /// Gives the bytes of the id.
+    pub(crate) fn with_bytes<R>(&self, then: impl FnOnce(&[u8]) -> R) -> R {
         match self {
             Self::Uuid(uuid) => then(&write_uuid(uuid)),
             Self::Short { length, bytes } => then(&bytes[..usize::from(*length)]),

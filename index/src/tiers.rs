@@ -87,6 +87,10 @@ pub(crate) struct Tiers {
     /// Slots that are held no longer.
     released: Option<RoaringBitmap>,
     thresholds: Thresholds,
+    /// The last stamp of the graph that was there before.
+    graph_stamp: u64,
+    /// How many vectors were ever linked.
+    linked: u64,
     budget: MemoryBudget,
     /// Scratch space of searches that are over.
     idle: Mutex<Vec<Scratch>>,
@@ -119,9 +123,38 @@ impl Tiers {
             waiting: RoaringBitmap::new(),
             released: None,
             thresholds: Thresholds::FLAT,
+            graph_stamp: 0,
+            linked: 0,
             budget: budget.clone(),
             idle: Mutex::default(),
         })
+    }
+
+    /// Vectors and a graph that were kept. What the graph does not have waits.
+    pub(crate) fn restored(store: VectorStore, graph: Option<Graph>, budget: &MemoryBudget) -> Self {
+        let waiting = graph.as_ref().map_or_else(RoaringBitmap::new, |graph| {
+            store.present().iter().filter(|slot| !graph.contains(*slot)).collect()
+        });
+        Self {
+            store,
+            graph: graph.map(Box::new),
+            waiting,
+            released: None,
+            thresholds: Thresholds::FLAT,
+            graph_stamp: 0,
+            linked: 0,
+            budget: budget.clone(),
+            idle: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn graph(&self) -> Option<&Graph> {
+        self.graph.as_deref()
+    }
+
+    /// How many vectors were ever linked.
+    pub(crate) fn linked(&self) -> u64 {
+        self.linked
     }
 
     pub(crate) fn store(&self) -> &VectorStore {
@@ -137,7 +170,7 @@ impl Tiers {
     /// Begins a graph if there are enough vectors for one.
     fn promote(&mut self) {
         if self.graph.is_none() && self.store.present().len() >= self.thresholds.graph_from {
-            self.graph = Some(Box::new(Graph::new(&self.budget)));
+            self.graph = Some(Box::new(Graph::new(&self.budget, self.graph_stamp)));
             self.waiting = self.store.present().clone();
         }
     }
@@ -179,6 +212,7 @@ impl Tiers {
             && let Some(graph) = self.graph.take()
         {
             self.waiting.clear();
+            self.graph_stamp = graph.stamps().last();
             self.release(graph.gone().clone());
         }
         self.keep_up();
@@ -207,6 +241,7 @@ impl Tiers {
             if let Some(slot) = slot {
                 self.waiting.remove(slot);
                 graph.link(&self.store, slot);
+                self.linked += 1;
             }
             let is_sweep_due = graph.is_sweep_due();
             if slot.is_none() && !is_sweep_due {
@@ -263,6 +298,7 @@ impl Tiers {
             if is_current && graph.reserve(plan.slot).is_ok() {
                 self.waiting.remove(plan.slot);
                 graph.join(&self.store, &plan);
+                self.linked += 1;
             }
         }
     }

@@ -384,6 +384,8 @@ impl VectorStore {
     }
 }
 
+mod blocks;
+
 /// The encoder of a dimension, of which all partitions share one.
 fn shared_encoder(dimension: usize) -> Arc<Encoder> {
     static SHARED: Mutex<BTreeMap<usize, Weak<Encoder>>> = Mutex::new(BTreeMap::new());

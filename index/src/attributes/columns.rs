@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 use super::bounds::Bounds;
 use super::keywords::Keywords;
 use super::numbers::Numbers;
-use super::row::{Row, Value, field_count, field_number, fields};
+use super::row::{Row, RowWriter, Value, field_count, field_number, fields};
 use crate::filter::{Condition, Filter, Number, Scalar, Test};
 use crate::schema::{FieldType, Schema};
 
@@ -62,6 +62,29 @@ impl Columns {
                 }),
             }
         }
+    }
+
+    /// The values of a slot as they were inserted.
+    pub(super) fn row_of(&self, slot: u32) -> Row {
+        let mut row = RowWriter::default();
+        for (number, column) in self.0.iter().enumerate() {
+            // In the order in which a row has them: `Value`'s own.
+            if column.others.contains(slot) {
+                row.push(number, Value::Other);
+            }
+            match &column.values {
+                Values::Text(texts) => texts.of(slot).for_each(|text| row.push(number, Value::Text(text))),
+                Values::Number(numbers) => numbers.of(slot).for_each(|value| row.push(number, Value::Number(value))),
+                Values::Bool { yes, no } => {
+                    for (values, value) in [(no, false), (yes, true)] {
+                        if values.contains(slot) {
+                            row.push(number, Value::Bool(value));
+                        }
+                    }
+                }
+            }
+        }
+        row.into_row()
     }
 
     /// Takes all values of a slot away.

@@ -100,6 +100,14 @@ impl Keywords {
         self.free.push(number);
     }
 
+    /// The strings of a slot, in ascending order.
+    pub(super) fn of(&self, slot: u32) -> impl Iterator<Item = &str> {
+        let first = self.first.get(slot as usize).and_then(|number| number.checked_sub(1));
+        let more = self.more.get(&slot).map_or(&[][..], |more| more);
+        let numbers = first.into_iter().chain(more.iter().copied());
+        numbers.filter_map(|number| self.texts.get(number as usize)?.text.as_deref())
+    }
+
     pub(super) fn equal(&self, text: &str) -> RoaringBitmap {
         self.numbers
             .get(text)

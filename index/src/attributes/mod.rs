@@ -113,6 +113,14 @@ impl Attributes {
         true
     }
 
+    /// The values of a slot as they were inserted.
+    pub(crate) fn row_of(&self, slot: u32) -> Row {
+        match &self.kept {
+            Kept::Columns(columns) => columns.row_of(slot),
+            Kept::Rows { rows, .. } => rows.get(slot as usize).cloned().unwrap_or_default(),
+        }
+    }
+
     fn change_to_columns(&mut self) {
         let Kept::Rows { rows, .. } = &self.kept else { return };
         let mut columns = Columns::new(&self.schema);

@@ -99,6 +99,13 @@ impl Numbers {
         self.blocks.partition_point(|block| block.first().is_some_and(|first| first <= entry)).saturating_sub(1)
     }
 
+    /// The numbers of a slot, in ascending order.
+    pub(super) fn of(&self, slot: u32) -> impl Iterator<Item = Number> {
+        let first = self.first.get(slot as usize).copied().flatten();
+        let more = self.more.get(&slot).map_or(&[][..], |more| more);
+        first.into_iter().chain(more.iter().copied())
+    }
+
     /// Slots with any number in a range.
     pub(super) fn range(&self, range: (Bound<Number>, Bound<Number>), live: &RoaringBitmap) -> RoaringBitmap {
         let (start, end) = (self.start_of(range.0), self.end_of(range.1));

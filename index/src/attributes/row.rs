@@ -90,6 +90,36 @@ impl Row {
         row
     }
 
+    /// Takes bytes as [`Self::as_bytes`] gives them; `None` where they are not such, or do not go with the schema.
+    pub(crate) fn from_bytes(bytes: &[u8], schema: &Schema) -> Option<Self> {
+        let types: Vec<FieldType> = fields(schema).map(|(_, field_type)| field_type).collect();
+        let mut written = RowWriter::default();
+        let mut before = None;
+        for (number, value) in values(bytes) {
+            let is_of_type = match (types.get(number)?, value) {
+                (_, Value::Other) | (FieldType::Keyword, Value::Text(_)) | (FieldType::Bool, Value::Bool(_)) => true,
+                (FieldType::Datetime, Value::Number(value)) => matches!(value, Number::Integer(_)),
+                (FieldType::Integer | FieldType::Float, Value::Number(Number::Integer(_))) => true,
+                (FieldType::Integer | FieldType::Float, Value::Number(Number::Double(value))) => {
+                    Number::from_double(value) == Some(Number::Double(value))
+                }
+                _ => false,
+            };
+            if !is_of_type || before.is_some_and(|before| before >= (number, value)) {
+                return None;
+            }
+            before = Some((number, value));
+            written.push(number, value);
+        }
+        // What was read must be all there is.
+        (written.0 == bytes).then(|| written.into_row())
+    }
+
+    /// The values as bytes; see above.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// All values with their fields' numbers.
     pub(super) fn values(&self) -> impl Iterator<Item = (usize, Value<'_>)> {
         values(&self.0)
@@ -112,6 +142,26 @@ impl Row {
 }
 
 impl Drop for Row {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// A row that is made value by value, in order.
+#[derive(Default)]
+pub(super) struct RowWriter(Vec<u8>);
+
+impl RowWriter {
+    pub(super) fn push(&mut self, field: usize, value: Value<'_>) {
+        write(&mut self.0, field as u8, value);
+    }
+
+    pub(super) fn into_row(mut self) -> Row {
+        Row(std::mem::take(&mut self.0).into())
+    }
+}
+
+impl Drop for RowWriter {
     fn drop(&mut self) {
         self.0.zeroize();
     }

@@ -26,6 +26,23 @@ impl Entries {
         &self.slots
     }
 
+    /// The state of the random numbers.
+    pub(super) fn random(&self) -> u64 {
+        self.random
+    }
+
+    /// Entries as they were; each slot once.
+    pub(super) fn restored(slots: impl Iterator<Item = u32>, random: u64, store: &VectorStore) -> Self {
+        let mut entries = Self { slots: Vec::new(), codes: Vec::new(), random };
+        for slot in slots {
+            if entries.slots.len() < ENTRIES_MAX && !entries.slots.contains(&slot) {
+                entries.slots.push(slot);
+                entries.codes.extend_from_slice(store.codes_of(slot));
+            }
+        }
+        entries
+    }
+
     pub(super) fn codes(&self) -> &[u8] {
         &self.codes
     }

@@ -186,6 +186,7 @@ impl Graph {
             return;
         }
         if neighbours.len() < DEGREE_MAX {
+            self.stamps.mark(from);
             let row = self.rows.row_mut(from);
             row[0] += 1;
             let count = row[0] as usize;

@@ -22,8 +22,10 @@
 //! | `link.rs` | adding a node |
 //! | `unlink.rs` | removing a node |
 //! | `entries.rs` | where walks begin |
+//! | `blocks.rs` | nodes as bytes, for checkpoints |
 
 mod beam;
+mod blocks;
 mod entries;
 mod link;
 mod unlink;
@@ -33,10 +35,12 @@ use roaring::RoaringBitmap;
 
 use crate::arena::Arena;
 use crate::budget::MemoryBudget;
+use crate::checkpoint::{GRAPH_SHIFT, Stamps};
 use crate::error::IndexError;
 use crate::slots::push_tight;
 use crate::vectors::VectorStore;
 
+pub(crate) use blocks::{RestoredGraph, write_no_node};
 use entries::Entries;
 pub(crate) use link::Plan;
 use unlink::Sweep;
@@ -67,12 +71,13 @@ pub(crate) struct Graph {
     /// Slots of removed nodes that rows may still name. Their own rows still say where they led.
     gone: RoaringBitmap,
     sweep: Option<Sweep>,
+    stamps: Stamps,
     scratch: Scratch,
 }
 
 impl Graph {
-    /// A graph without nodes.
-    pub(crate) fn new(budget: &MemoryBudget) -> Self {
+    /// A graph without nodes. Its stamps will be above `last_stamp`.
+    pub(crate) fn new(budget: &MemoryBudget, last_stamp: u64) -> Self {
         Self {
             rows: Arena::new(ROW, ROW_SHIFT, budget.clone()),
             parents: Vec::new(),
@@ -82,6 +87,7 @@ impl Graph {
             entries: Entries::default(),
             gone: RoaringBitmap::new(),
             sweep: None,
+            stamps: Stamps::behind(last_stamp, GRAPH_SHIFT),
             scratch: Scratch::default(),
         }
     }
@@ -112,7 +118,16 @@ impl Graph {
     /// Bytes held.
     pub(crate) fn bytes(&self) -> u64 {
         let nodes = self.nodes.capacity() * 8 + self.parents.capacity() * 4;
-        self.rows.bytes() + nodes as u64 + self.entries.bytes() + self.gone.serialized_size() as u64
+        self.rows.bytes()
+            + nodes as u64
+            + self.entries.bytes()
+            + self.gone.serialized_size() as u64
+            + self.stamps.bytes()
+    }
+
+    /// When nodes changed last.
+    pub(crate) fn stamps(&self) -> &Stamps {
+        &self.stamps
     }
 
     fn set_node(&mut self, slot: u32, parent: u32) {
@@ -123,6 +138,7 @@ impl Graph {
         while self.nodes.len() <= position / 64 {
             push_tight(&mut self.nodes, 0);
         }
+        self.stamps.mark(slot);
         let was_node = self.contains(slot);
         self.parents[position] = parent;
         let bit = 1u64 << (slot % 64);
@@ -142,6 +158,7 @@ impl Graph {
     }
 
     fn set_neighbours(&mut self, slot: u32, neighbours: &[u32]) {
+        self.stamps.mark(slot);
         let row = self.rows.row_mut(slot);
         row[0] = neighbours.len() as u32;
         row[1..=neighbours.len()].copy_from_slice(neighbours);
@@ -171,9 +188,33 @@ impl Graph {
         self.count - reached
     }
 
+    /// How many of these nodes do not hang below the root, so that it is not sure that they can be reached: always 0.
+    pub(crate) fn astray(&self, slots: std::ops::Range<u32>) -> u64 {
+        let end = slots.end.min(self.parents.len() as u32);
+        let mut below: std::collections::HashSet<u32> = self.root.into_iter().collect();
+        let mut path = Vec::new();
+        let mut count = 0;
+        for slot in slots.start..end {
+            path.clear();
+            let mut at = slot;
+            while self.contains(at) && !below.contains(&at) && path.len() <= self.count {
+                path.push(at);
+                let parent = self.parents[at as usize];
+                let is_named = self.contains(parent) && self.neighbours(parent).contains(&at);
+                at = if is_named { parent } else { NO_NODE };
+            }
+            if below.contains(&at) {
+                below.extend(&path);
+            } else {
+                count += u64::from(self.contains(slot));
+            }
+        }
+        count
+    }
+
     #[cfg(test)]
-    fn check(&self) {
-        assert_eq!(self.unreachable(), 0);
+    pub(crate) fn check(&self) {
+        assert_eq!((self.unreachable(), self.astray(0..u32::MAX)), (0, 0));
         let nodes: Vec<u32> = (0..self.parents.len() as u32).filter(|slot| self.contains(*slot)).collect();
         assert_eq!(nodes.len(), self.count);
         assert_eq!(self.root.is_some(), self.count > 0);

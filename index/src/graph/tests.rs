@@ -20,7 +20,7 @@ impl Pair {
     fn new(metric: Metric) -> Self {
         let budget = MemoryBudget::unlimited();
         let store = VectorStore::new(DIMENSION, metric, VectorStorage::MemoryF32, &budget).unwrap();
-        Self { store, graph: Graph::new(&budget), slots: Default::default() }
+        Self { store, graph: Graph::new(&budget, 0), slots: Default::default() }
     }
 
     fn insert(&mut self, number: u32, vector: &[f32]) {

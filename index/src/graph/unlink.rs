@@ -92,7 +92,8 @@ impl Graph {
         for slot in sweep.next..until {
             let is_node = self.contains(slot);
             // What is gone since then still leads on, so its row must not name what is gone for good.
-            if (is_node || !sweep.is_gone(slot)) && self.neighbours(slot).iter().any(|next| sweep.is_gone(*next)) {
+            let is_kept = is_node || (!sweep.is_gone(slot) && self.rows.has_room(slot));
+            if is_kept && self.neighbours(slot).iter().any(|next| sweep.is_gone(*next)) {
                 self.mend(store, slot, is_node, &sweep);
             }
         }
@@ -103,6 +104,7 @@ impl Graph {
         }
         let released: RoaringBitmap = self.gone.iter().filter(|slot| sweep.is_gone(*slot)).collect();
         for slot in &released {
+            self.stamps.mark(slot);
             self.rows.wipe(slot);
         }
         self.gone -= &released;
