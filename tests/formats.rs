@@ -23,6 +23,10 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("Keyring", &["engine/src/keyring/root_key.rs", "engine/src/keyring/format.rs", "engine/src/keyring/wrap.rs"]),
     ("Store", &["engine/src/store/keys.rs", "engine/src/store/sealing.rs"]),
     (
+        "Index checkpoints",
+        &["engine/src/partitions/checkpoint/mod.rs", "index/src/checkpoint/mod.rs", "index/src/attributes/row.rs"],
+    ),
+    (
         "Log",
         &["raft/src/wal/segment.rs", "raft/src/wal/frame.rs", "raft/src/wal/record.rs", "raft/src/wal/recovery.rs"],
     ),

@@ -24,6 +24,33 @@ fn content(number: usize) -> String {
     format!("The quokka keeps its ledger number {number} under the baobab.")
 }
 
+/// Nodes that keep even this small index in checkpoints.
+async fn start(nodes: u64) -> TestCluster {
+    let mut cluster = TestCluster::new(nodes);
+    for id in 1..=nodes {
+        let config = cluster.directory().join(format!("node-{id}.yaml"));
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text + "storage: { index_checkpoint_from: 50 }\n").unwrap();
+        cluster.start_node(id).unwrap();
+    }
+    cluster.wait_until_ready().await.unwrap();
+    cluster
+}
+
+/// The files of a node's checkpoint, once there is one.
+async fn checkpoint_files(data: &Path) -> Vec<PathBuf> {
+    loop {
+        let below = |path: &PathBuf| path.strip_prefix(data).map(Path::to_path_buf).unwrap_or_default();
+        let is_of_checkpoint = |path: &PathBuf| below(path).components().any(|part| part.as_os_str() == "index");
+        // Files may come and go meanwhile.
+        let files: Vec<_> = files::below(data).unwrap_or_default().into_iter().filter(is_of_checkpoint).collect();
+        if files.iter().any(|path| path.ends_with("MANIFEST")) {
+            return files;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
 async fn fill(client: &Client) {
     let space = NewSpace::new(SPACE, 16).field("marmotkey", FieldType::Keyword).history_depth(3);
     client.create_space(space).await.unwrap();
@@ -97,8 +124,13 @@ fn assert_nothing_readable(directory: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_a_tenant_lies_readable_on_any_disk_nor_in_a_log() {
-    let mut cluster = TestCluster::start(3).await;
+    let mut cluster = start(3).await;
     fill(&cluster.client()).await;
+    // Each node makes its index, and soon its checkpoint, when it is asked.
+    for id in 1..=3 {
+        cluster.client_of(id).space(SPACE).search(Query::vector(vector(3))).await.unwrap();
+        assert!(checkpoint_files(&cluster.node(id).data).await.len() >= 3);
+    }
     // Killed: everything is in the Raft log. Stopped: it has been flushed into the store too.
     cluster.kill(1).unwrap();
     assert_nothing_readable(&cluster.node(1).data);
@@ -145,6 +177,9 @@ async fn assert_no_wrong_answer(client: &Client, damage: &str) {
         let text = found.memories.first().map(|memory| memory.content.clone());
         assert_eq!(text, Some(content(number)), "{damage}: a wrong answer");
     }
+    if let Ok(found) = space.search(Query::vector(vector(3))).await {
+        assert_eq!(found.hits.first().map(|hit| hit.memory.id.clone()), Some(id(3)), "{damage}: a wrong hit");
+    }
     if let Ok(counted) = space.count().await {
         assert_eq!(counted.count, COUNT as u64 - 1, "{damage}: a wrong count");
     }
@@ -152,8 +187,9 @@ async fn assert_no_wrong_answer(client: &Client, damage: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_byte_in_any_file_leads_to_a_refusal_and_never_to_a_wrong_answer() {
-    let mut cluster = TestCluster::start(1).await;
+    let mut cluster = start(1).await;
     fill(&cluster.client()).await;
+    checkpoint_files(&cluster.node(1).data).await;
     cluster.stop(1).await.unwrap();
     let data = cluster.node(1).data.clone();
     let sound = cluster.directory().join("sound");

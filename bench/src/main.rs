@@ -5,6 +5,7 @@
 //! | `benches/codec` | protobuf against bincode and postcard on the messages of log and store |
 //! | `benches/apply` | how long searches wait for large writes to their space |
 //! | `benches/index` | the index's hot paths: flat scans, the graph, a filter, linking |
+//! | `benches/restart` | how long a large space takes to answer after a restart |
 //! | `benches/seal` | sealing and opening of records and frames, lookup ids |
 //! | the subcommands of this program | the index on a corpus; a table, and with `--json FILE` one JSON object per line |
 //!

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::feed_heads::FeedHeads;
 use crate::keyring::Keyring;
 use crate::options::Options;
-use crate::partitions::{IndexChange, Partitions};
+use crate::partitions::{IndexChange, IndexCounts, Partitions};
 use crate::position::{LogId, Position};
 use crate::reads::{FeedCursor, FeedPage, Reader};
 use crate::requests;
@@ -69,12 +69,14 @@ impl Engine {
                 options.supported_cluster_version,
             )));
         }
+        let partitions = Partitions::new(options, store.sealer().clone());
+        partitions.clean_checkpoints(&store)?;
         Ok(Self {
             dropped: Mutex::default(),
             heads: FeedHeads::new(state.applied.as_ref().map_or(0, |applied| applied.index)),
             applied: RwLock::new(applied_state(&state)?),
             applying: Mutex::new(Applying { state, hints: Hints::default() }),
-            partitions: Partitions::new(options),
+            partitions,
             store,
             options: options.clone(),
         })
@@ -83,6 +85,11 @@ impl Engine {
     #[cfg(test)]
     pub(crate) fn store(&self) -> &Store {
         &self.store
+    }
+
+    #[cfg(test)]
+    pub(crate) fn partitions(&self) -> &Partitions {
+        &self.partitions
     }
 
     #[cfg(test)]
@@ -207,6 +214,18 @@ impl Engine {
     /// no clock. Returns how many were given up; the next search of such a space makes its index again.
     pub fn begin_index_round(&self, idle_rounds: u64) -> usize {
         self.partitions.begin_round(idle_rounds)
+    }
+
+    /// The indexes in memory, and what has been done for them.
+    #[must_use]
+    pub fn index_counts(&self) -> IndexCounts {
+        self.partitions.counts()
+    }
+
+    /// Writes checkpoints of the large indexes that have changed since their last one, which otherwise happens in the background. Returns how many
+    /// were written; why one was not is logged. Blocks for as long as that takes.
+    pub fn checkpoint_indexes(&self) -> usize {
+        self.partitions.checkpoint_all()
     }
 
     /// What has been applied and can be read.

@@ -31,6 +31,11 @@ pub struct Options {
     /// A space with at least so many vectors is searched over a graph, and one with fewer, or `exact`ly, by comparing with all;
     /// 0: the measured default. Tests make it small.
     pub index_graph_from: u64,
+    /// The index of a space with at least so many memories is kept in checkpoints; 0: the measured default. Tests make it small.
+    pub index_checkpoint_from: u64,
+    /// Whether a thread of the engine writes checkpoints of indexes when they are due; else only
+    /// [`crate::Engine::checkpoint_indexes`] does.
+    pub index_checkpoint_thread: bool,
     /// Bounds that are part of the replicated state.
     pub limits: Limits,
     /// The newest cluster version whose commands are applied: [`SUPPORTED_CLUSTER_VERSION`], unless a test makes this
@@ -83,6 +88,8 @@ impl Options {
             open_files_max: 1024,
             index_bytes_max: 0,
             index_graph_from: 0,
+            index_checkpoint_from: 0,
+            index_checkpoint_thread: true,
             limits: Limits::default(),
             supported_cluster_version: SUPPORTED_CLUSTER_VERSION,
         }

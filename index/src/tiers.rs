@@ -164,7 +164,19 @@ impl Tiers {
     /// Sets when there is a graph. Vectors that are there already wait to be linked.
     pub(crate) fn set_thresholds(&mut self, thresholds: Thresholds) {
         self.thresholds = thresholds;
+        self.demote();
         self.promote();
+    }
+
+    /// Gives the graph up if there are too few vectors for one.
+    fn demote(&mut self) {
+        if self.store.present().len() < self.thresholds.flat_below
+            && let Some(graph) = self.graph.take()
+        {
+            self.waiting.clear();
+            self.graph_stamp = graph.stamps().last();
+            self.release(graph.gone().clone());
+        }
     }
 
     /// Begins a graph if there are enough vectors for one.
@@ -208,13 +220,7 @@ impl Tiers {
             self.waiting.remove(slot);
         }
         let removed = self.store.remove(slot);
-        if self.store.present().len() < self.thresholds.flat_below
-            && let Some(graph) = self.graph.take()
-        {
-            self.waiting.clear();
-            self.graph_stamp = graph.stamps().last();
-            self.release(graph.gone().clone());
-        }
+        self.demote();
         self.keep_up();
         removed
     }

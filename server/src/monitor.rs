@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use cairn_engine::IndexCounts;
 use cairn_proto::v1::{GetClusterStatusResponse, Member, MemberRole};
 use cairn_raft::{Node, NodeStats, NodeStatus};
 use parking_lot::Mutex;
@@ -33,6 +34,8 @@ pub(crate) struct Picture {
     pub(crate) serving: bool,
     /// What the node has done since it started.
     pub(crate) stats: NodeStats,
+    /// The indexes in memory.
+    pub(crate) indexes: IndexCounts,
 }
 
 impl Picture {
@@ -67,7 +70,14 @@ impl Picture {
             members,
         };
         let applied_index = applied_index.unwrap_or_default();
-        Self { status, applied_index, alive: node.is_alive(), serving: node.is_ready(), stats: node.stats() }
+        Self {
+            status,
+            applied_index,
+            alive: node.is_alive(),
+            serving: node.is_ready(),
+            stats: node.stats(),
+            indexes: node.engine().index_counts(),
+        }
     }
 
     /// This node among the members.
@@ -136,6 +146,7 @@ impl Monitor {
     pub(crate) fn observe(&self, picture: Picture) {
         self.set_gauges(&picture);
         self.set_log_metrics(&picture.stats);
+        self.set_index_metrics(&picture.indexes);
         *self.picture.lock() = Some(Arc::new(picture));
         let flag = |yes: bool| f64::from(u8::from(yes));
         self.metrics.set(definitions::READY, &[], flag(self.ready() == Answer::Yes));
@@ -194,6 +205,30 @@ impl Monitor {
         self.metrics.set_count(definitions::APPEND_WAITING, &[], stats.append_bytes_waiting);
     }
 
+    fn set_index_metrics(&self, indexes: &IndexCounts) {
+        let counts = [
+            (definitions::INDEXES, indexes.loaded),
+            (definitions::INDEX_MEMORY, indexes.bytes),
+            (definitions::INDEX_WAITING, indexes.waiting),
+            (definitions::INDEX_UNREACHABLE, indexes.unreachable),
+        ];
+        for (definition, value) in counts {
+            self.metrics.set_count(definition, &[], value);
+        }
+        let totals = [
+            (definitions::INDEX_MADE, indexes.made),
+            (definitions::INDEX_MADE_MEMORIES, indexes.made_memories),
+            (definitions::CHECKPOINTS_SAVED, indexes.checkpoints_saved),
+            (definitions::CHECKPOINT_BYTES, indexes.checkpoint_bytes),
+            (definitions::CHECKPOINT_FAILURES, indexes.checkpoint_failures),
+            (definitions::CHECKPOINTS_LOADED, indexes.checkpoints_loaded),
+            (definitions::CHECKPOINTS_UNUSABLE, indexes.checkpoints_unusable),
+        ];
+        for (definition, total) in totals {
+            self.metrics.add_up_to(definition, &[], total);
+        }
+    }
+
     /// A summary for people and scripts.
     pub(crate) fn summary(&self) -> Value {
         let (status, reason) = match self.ready() {
@@ -245,7 +280,14 @@ mod tests {
             members,
             ..Default::default()
         };
-        Picture { status, applied_index: 90, alive: true, serving: true, stats: NodeStats::default() }
+        Picture {
+            status,
+            applied_index: 90,
+            alive: true,
+            serving: true,
+            stats: NodeStats::default(),
+            indexes: IndexCounts::default(),
+        }
     }
 
     #[test]

@@ -351,6 +351,7 @@ fn node_config(config: &Config, addresses: Addresses, root_key: RootKey, listene
             block_cache_bytes: bytes(config.storage.block_cache),
             write_buffer_bytes: bytes(config.storage.write_buffer),
             index_bytes_max: config.storage.index_memory,
+            index_checkpoint_from: config.storage.index_checkpoint_from,
             ..Options::new(&config.node.data_dir)
         },
         timing: Timing {

@@ -25,9 +25,15 @@
 //!
 //! Where a space's indexed fields change, `refill.rs` makes the index of its attributes anew beside the one in use.
 //!
+//! A large partition is kept in checkpoints (`checkpoint/`), out of which the next start has it at once; else it is made from the
+//! records (`records.rs`).
+//!
 //! Large partitions have a graph, which `upkeep.rs` looks after in the background. Nothing waits for that.
 
+mod checkpoint;
+mod records;
 mod refill;
+mod status;
 mod upkeep;
 
 use std::collections::{BTreeMap, HashMap};
@@ -39,17 +45,18 @@ use cairn_index::{IndexError, MemoryBudget, MemoryKey, Partition, PartitionOptio
 use cairn_proto::storage::MemoryRecord;
 use parking_lot::{Mutex, RwLock};
 
-use crate::apply::vector_from_row;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filters::RecordFields;
 use crate::options::Options;
-use crate::spaces::{EMBEDDING_ID, SpaceInfo};
-use crate::store::decode;
-use crate::store::keys::{Key, Kind, LookupId, SpaceRef, prefix_of_space};
+use crate::spaces::SpaceInfo;
+use crate::store::keys::{LookupId, SpaceRef};
 use crate::store::rocks::{Store, View};
+use crate::store::sealing::Sealer;
 
+use checkpoint::{Keeper, Keeping, Kept, Loaded};
 use refill::Refills;
-use upkeep::{Upkeep, tier};
+pub use status::IndexCounts;
+use upkeep::Upkeep;
 
 /// When a caller whose search needs more memory than there is should try again.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -78,6 +85,7 @@ enum State {
 }
 
 struct Slot {
+    space: SpaceRef,
     state: RwLock<State>,
     /// The round of the last search.
     searched: AtomicU64,
@@ -89,6 +97,7 @@ struct Slot {
     is_in_upkeep: AtomicBool,
     /// Held by whoever does upkeep, so that two do not plan the same.
     upkeep_turn: Mutex<()>,
+    keeping: Keeping,
 }
 
 /// All partitions of an engine.
@@ -99,30 +108,26 @@ pub(crate) struct Partitions {
     /// From how many vectors on a space gets a graph; 0: as the index does by default.
     graph_from: u64,
     upkeep: Upkeep,
+    /// Outlives the upkeep, which asks it for checkpoints.
+    keeper: Arc<Keeper>,
     refills: Refills,
     /// Held by the writer from its mark to the change of the indexes.
     publishing: Mutex<()>,
 }
 
-/// What a partition takes.
-pub(crate) struct PartitionStatus {
-    pub(crate) bytes: u64,
-    pub(crate) tier: &'static str,
-    /// Fields whose index is being made, with how many memories it has, and of how many.
-    pub(crate) building: Vec<(String, u64, u64)>,
-}
-
 impl Partitions {
     /// No partitions yet; together they may take `index_bytes_max`, 0: no limit.
-    pub(crate) fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options, sealer: Sealer) -> Self {
         let bytes_max = options.index_bytes_max;
         let budget = if bytes_max == 0 { MemoryBudget::unlimited() } else { MemoryBudget::new(bytes_max) };
+        let keeper = Arc::new(Keeper::new(options, sealer));
         Self {
             slots: Mutex::new(HashMap::new()),
             budget,
             round: AtomicU64::new(0),
             graph_from: options.index_graph_from,
-            upkeep: Upkeep::default(),
+            upkeep: Upkeep::new(Arc::clone(&keeper)),
+            keeper,
             refills: Refills::default(),
             publishing: Mutex::new(()),
         }
@@ -139,6 +144,8 @@ impl Partitions {
                 *state = State::Unloaded;
             }
         }
+        slots.iter().for_each(|slot| self.keeper.consider_in_round(slot));
+        self.count_astray(&slots);
         let idle = |slot: &&Arc<Slot>| slot.searched.load(Ordering::Relaxed).saturating_add(idle_rounds) < round;
         slots.iter().filter(idle).filter(|slot| slot.unload()).count()
     }
@@ -154,7 +161,7 @@ impl Partitions {
 
     fn slot(&self, space: SpaceRef) -> Arc<Slot> {
         let mut slots = self.slots.lock();
-        Arc::clone(slots.entry(space).or_default())
+        Arc::clone(slots.entry(space).or_insert_with(|| Arc::new(Slot::new(space))))
     }
 
     /// Writes a chunk to the store and changes the indexes, as one for all searches. `write` does the former; `index` is
@@ -184,9 +191,12 @@ impl Partitions {
         for (slot, changes) in slots.iter().zip(changes) {
             upkeep::catch_up(slot, changes);
         }
+        self.keeper.shared.published.store(index, Ordering::SeqCst);
         let mut slots = self.slots.lock();
         for space in dropped {
-            slots.remove(&space);
+            if let Some(slot) = slots.remove(&space) {
+                self.keeper.forget(&slot);
+            }
         }
         Ok(())
     }
@@ -212,6 +222,7 @@ impl Partitions {
                 state.take(space, changes);
                 self.refills.consider(space, state);
                 self.upkeep.consider(slot, state);
+                self.keeper.consider(slot, state);
             }
         }
         Ok(dropped)
@@ -249,19 +260,6 @@ impl Partitions {
         }
     }
 
-    /// What a space's partition takes.
-    pub(crate) fn status(&self, space: SpaceRef) -> PartitionStatus {
-        let slot = self.slots.lock().get(&space).map(Arc::clone);
-        match slot.as_ref().map(|slot| slot.state.read()).as_deref() {
-            Some(State::Ready(partition)) => {
-                let (done, total) = partition.reindex_progress().unwrap_or_default();
-                let building = partition.reindexed_paths().into_iter().map(|path| (path, done, total));
-                PartitionStatus { bytes: partition.bytes(), tier: tier(partition), building: building.collect() }
-            }
-            _ => PartitionStatus { bytes: 0, tier: "unloaded", building: Vec::new() },
-        }
-    }
-
     fn load(&self, slot: &Arc<Slot>, store: &Store, space: &SpaceInfo) -> Result<()> {
         let _one_at_a_time = slot.loading.lock();
         let view = {
@@ -277,17 +275,20 @@ impl Partitions {
         while built.as_ref().is_err_and(is_exhausted) && self.make_room() {
             built = self.build_in(&view, space.reference);
         }
+        let built = built.map(|made| (slot.keeping.prepare(made.kept), made.index, made.partition));
         let mut state = slot.state.write();
         let State::Loading(behind) = std::mem::replace(&mut *state, State::Unloaded) else {
             // The space was deleted meanwhile.
             return Ok(());
         };
         match built {
-            Ok(partition) => {
+            Ok((instance, index, partition)) => {
+                slot.keeping.begin(instance, index);
                 *state = State::Ready(Box::new(partition));
                 state.take(space.reference, behind);
                 self.refills.consider(space.reference, &state);
                 self.upkeep.consider(slot, &state);
+                self.keeper.consider(slot, &state);
                 Ok(())
             }
             Err(error) => {
@@ -299,15 +300,17 @@ impl Partitions {
         }
     }
 
-    fn build_in(&self, view: &View<'_>, space: SpaceRef) -> Result<Partition> {
+    fn build_in(&self, view: &View<'_>, space: SpaceRef) -> Result<Made> {
         let found = crate::spaces::find(view, space)?;
         let found = found.ok_or_else(|| Error::not_found("space", &format!("number {}", space.space)))?;
-        self.build(view, &found)
+        let mut made = self.build(view, &found)?;
+        // Only now, so that loading links nothing: what is not linked yet is searched flat until the upkeep has linked half of it.
+        made.partition.enable_graph_without_upkeep(self.graph_from);
+        Ok(made)
     }
 
-    /// Makes a partition from the records of a view: records and vectors are in the same order, so one pass over both
-    /// does.
-    fn build(&self, view: &View<'_>, space: &SpaceInfo) -> Result<Partition> {
+    /// Makes a partition out of its checkpoint, or of the records of a view.
+    fn build(&self, view: &View<'_>, space: &SpaceInfo) -> Result<Made> {
         let options = PartitionOptions {
             dimension: space.dimension,
             metric: space.metric,
@@ -315,50 +318,39 @@ impl Partitions {
             schema: space.schema.clone(),
             budget: self.budget.clone(),
         };
-        let mut partition = Partition::new(options).map_err(index_error)?;
-        let group = view.sealer().group();
-        let memories = prefix_of_space(group, Kind::Memory, space.reference);
-        let vectors = prefix_of_space(group, Kind::Vector, space.reference);
-        let mut records = view.cursor(&memories, &memories.prefix_end(), false);
-        let mut vectors = view.cursor(&vectors, &vectors.prefix_end(), false);
-        while let Some((key_bytes, value)) = records.item()? {
-            let (_, key) = Key::decode(key_bytes)?;
-            let Key::Memory { memory, .. } = key else { break };
-            let record: MemoryRecord = decode(&key, &view.sealer().open_row(&key, value)?)?;
-            let vector = if record.vectors.is_empty() || !space.searchable {
-                None
-            } else {
-                let row_key = Key::Vector { space: space.reference, embedding: EMBEDDING_ID, memory };
-                let missing = || Error::corruption("a memory's vector row is missing");
-                let (vector_key, value) = vectors.item()?.ok_or_else(missing)?;
-                if vector_key != row_key.encode(group).as_ref() {
-                    return Err(missing());
-                }
-                let row = view.sealer().open_row(&row_key, value)?;
-                let values = vector_from_row(&row).ok_or_else(|| Error::corruption("a vector row has a bad length"))?;
-                vectors.advance();
-                Some(values)
-            };
-            upsert(&mut partition, memory, &record, vector.as_deref()).map_err(index_error)?;
-            records.advance();
+        let index = view.applied_index()?;
+        if space.searchable
+            && let Some(Loaded { partition, kept, .. }) = self.keeper.shared.load(view, space, options.clone())?
+        {
+            return Ok(Made { partition, index, kept: Some(kept) });
         }
-        // Only now, so that loading links nothing: searches are flat until the upkeep has linked half of the vectors.
-        partition.enable_graph_without_upkeep(self.graph_from);
-        Ok(partition)
+        let mut partition = Partition::new(options).map_err(index_error)?;
+        records::add_all(&mut partition, view, space, &self.keeper.shared.counters)?;
+        Ok(Made { partition, index, kept: None })
     }
 }
 
-impl Default for Slot {
-    fn default() -> Self {
+impl Slot {
+    fn new(space: SpaceRef) -> Self {
         Self {
+            space,
             state: RwLock::new(State::Unloaded),
             searched: AtomicU64::new(0),
             written: AtomicU64::new(0),
             loading: Mutex::new(()),
             is_in_upkeep: AtomicBool::new(false),
             upkeep_turn: Mutex::new(()),
+            keeping: Keeping::default(),
         }
     }
+}
+
+/// A partition that was made, as of a log index.
+struct Made {
+    partition: Partition,
+    index: u64,
+    /// The checkpoint that it came out of.
+    kept: Option<Kept>,
 }
 
 impl Slot {
@@ -452,6 +444,10 @@ pub(crate) fn index_error(error: IndexError) -> Error {
         }
         _ => Error::internal("the index refused what had been checked").with_source(error),
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn is_exhausted(error: &Error) -> bool {

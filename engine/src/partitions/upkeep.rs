@@ -17,7 +17,8 @@ use std::thread::JoinHandle;
 use cairn_index::Partition;
 use parking_lot::{Condvar, Mutex};
 
-use super::{Slot, State};
+use super::checkpoint::Keeper;
+use super::{Slot, State, cores};
 
 /// How many vectors each thread plans under one read lock: they take less than a millisecond.
 const PLANNED_PER_THREAD: usize = 6;
@@ -29,20 +30,26 @@ const LEFT_MAX: u64 = 2_000;
 const SWEEP_STEPS: usize = 2;
 
 /// The queue and its thread.
-#[derive(Default)]
 pub(super) struct Upkeep {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-#[derive(Default)]
 struct Shared {
+    /// Told of what has been done, which may be worth a checkpoint.
+    keeper: Arc<Keeper>,
     queue: Mutex<VecDeque<Arc<Slot>>>,
     wake: Condvar,
     is_over: AtomicBool,
 }
 
 impl Upkeep {
+    pub(super) fn new(keeper: Arc<Keeper>) -> Self {
+        let (queue, wake) = (Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { keeper, queue, wake, is_over: AtomicBool::new(false) });
+        Self { shared, thread: Mutex::new(None) }
+    }
+
     /// Has a partition looked after, if there is something to do for it.
     pub(super) fn consider(&self, slot: &Arc<Slot>, state: &State) {
         let State::Ready(partition) = state else { return };
@@ -83,7 +90,11 @@ impl Shared {
         while let Some(slot) = self.next() {
             slot.is_in_upkeep.store(false, Ordering::Relaxed);
             let is_more_to_do = do_some(&slot);
-            if is_more_to_do && !slot.is_in_upkeep.swap(true, Ordering::Relaxed) {
+            if !is_more_to_do {
+                self.keeper.consider(&slot, &slot.state.read());
+                continue;
+            }
+            if !slot.is_in_upkeep.swap(true, Ordering::Relaxed) {
                 self.queue.lock().push_back(slot);
             }
         }
@@ -133,10 +144,6 @@ fn do_some(slot: &Slot) -> bool {
     let left = partition.upkeep_left();
     // Where memory is short, the next write tries again.
     left > 0 && left != before
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The tier that serves a partition's searches.

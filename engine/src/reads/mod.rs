@@ -136,7 +136,7 @@ fn page_size(asked: i32) -> Result<usize> {
 }
 
 /// Decodes a stored row of a view's cursor.
-fn open_message<M: Message + Default>(view: &View<'_>, key: &[u8], value: &[u8]) -> Result<M> {
+pub(crate) fn open_message<M: Message + Default>(view: &View<'_>, key: &[u8], value: &[u8]) -> Result<M> {
     let (_, key) = Key::decode(key)?;
     decode(&key, &view.sealer().open_row(&key, value)?)
 }

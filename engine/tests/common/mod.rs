@@ -145,6 +145,11 @@ pub fn copy_dir(from: &Path, to: &Path) {
         let before = files(from);
         let copied = before.iter().all(|file| match std::fs::copy(file, to.join(file.file_name().unwrap())) {
             Ok(_) => true,
+            // Checkpoints of indexes.
+            Err(_) if file.is_dir() => {
+                copy_dir(file, &to.join(file.file_name().unwrap()));
+                true
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
             Err(e) => panic!("{}: {e}", file.display()),
         });

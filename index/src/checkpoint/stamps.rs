@@ -25,6 +25,12 @@ impl Stamps {
         self.ranges[range] = self.last;
     }
 
+    /// Notes a change of all slots so far.
+    pub(crate) fn mark_all(&mut self) {
+        self.last += 1;
+        self.ranges.fill(self.last);
+    }
+
     /// The stamp of a range; 0: never changed.
     pub(crate) fn of(&self, range: u32) -> u64 {
         self.ranges.get(range as usize).copied().unwrap_or(0)
@@ -70,5 +76,7 @@ mod tests {
         assert_eq!((stamps.of(0), stamps.of(1), stamps.of(2)), (8, 0, 9));
         stamps.mark(0);
         assert_eq!((stamps.of(0), stamps.of(2), stamps.last()), (10, 9, 10));
+        stamps.mark_all();
+        assert_eq!((stamps.of(0), stamps.of(2)), (11, 11));
     }
 }

@@ -103,6 +103,7 @@ impl Partition {
         };
         self.attributes = reindex.attributes;
         self.options.schema = reindex.schema;
+        self.stamps.memories.mark_all();
         self.settle();
         true
     }

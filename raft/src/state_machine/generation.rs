@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! group-0/CURRENT          the name of the directory in use, such as `gen-000003`, and a newline; replaced atomically
-//! group-0/gen-000003/      the engine's directory
+//! group-0/gen-000003/      the engine's directory; `index` in it holds checkpoints, which snapshots leave out
 //! group-0/gen-000004/      a snapshot that is being installed, or a leftover of one: removed at the next start
 //! ```
 //!

@@ -239,6 +239,8 @@ pub struct StorageSection {
     /// An index that was not searched for this long leaves the memory.
     #[serde(with = "units::duration")]
     pub index_idle: Duration,
+    /// An index of at least so many memories is kept in checkpoints, so that a start need not make it anew.
+    pub index_checkpoint_from: u64,
 }
 
 /// See [`Config::raft`].
@@ -372,6 +374,7 @@ impl Default for StorageSection {
             log_segment: 64 << 20,
             index_memory: 0,
             index_idle: Duration::from_secs(3_600),
+            index_checkpoint_from: 2_000,
         }
     }
 }

@@ -156,6 +156,7 @@ fn values_out_of_range_name_the_key() {
         ("storage: { index_idle: 1s }", "storage.index_idle"),
         ("storage: { log_segment: 1KiB }", "storage.log_segment"),
         ("limits: { disk_reserve: 100MiB }", "limits.disk_reserve"),
+        ("storage: { index_checkpoint_from: 0 }", "storage.index_checkpoint_from"),
         ("embedders: { openai: [ { name: Big } ] }", "embedders.openai[0].name"),
         ("embedders: { openai: [ { name: hash } ] }", "embedders.openai[0].name"),
         ("embedders: { openai: [ { name: a, url: 'ftp://x', model: m } ] }", "embedders.openai[0].url"),

@@ -161,6 +161,9 @@ impl Config {
             &self.storage.index_idle,
             Duration::from_secs(10)..=Duration::from_secs(86_400 * 30),
         )?;
+        if self.storage.index_checkpoint_from == 0 {
+            return Err(invalid("storage.index_checkpoint_from", "must be 1 or more"));
+        }
         Ok(())
     }
 

@@ -107,6 +107,28 @@ definitions! {
         "Bytes free on the data directory's file system.";
     MEMORIES = "cairn_memories" Gauge []
         "Memories on this node, over all spaces.";
+    INDEXES = "cairn_indexes" Gauge []
+        "Indexes of spaces in memory.";
+    INDEX_MEMORY = "cairn_index_memory_bytes" Gauge []
+        "Bytes that the indexes in memory take.";
+    INDEX_WAITING = "cairn_index_waiting_vectors" Gauge []
+        "Vectors that wait to be linked into a graph; searches compare them one by one.";
+    INDEX_UNREACHABLE = "cairn_index_unreachable_vectors" Gauge []
+        "Vectors that searches over a graph may not reach, looked for four times within storage.index_idle; anything but 0 is a fault.";
+    INDEX_MADE = "cairn_index_builds_total" Counter []
+        "Indexes that were made from the records.";
+    INDEX_MADE_MEMORIES = "cairn_index_build_memories_total" Counter []
+        "Memories that were added to an index from the records, as it goes on.";
+    CHECKPOINTS_SAVED = "cairn_index_checkpoints_saved_total" Counter []
+        "Checkpoints of indexes that were written.";
+    CHECKPOINT_BYTES = "cairn_index_checkpoint_written_bytes_total" Counter []
+        "Bytes that were written for checkpoints of indexes.";
+    CHECKPOINT_FAILURES = "cairn_index_checkpoint_failures_total" Counter []
+        "Checkpoints of indexes that could not be written.";
+    CHECKPOINTS_LOADED = "cairn_index_checkpoints_loaded_total" Counter []
+        "Indexes that were loaded from their checkpoint.";
+    CHECKPOINTS_UNUSABLE = "cairn_index_checkpoints_unusable_total" Counter []
+        "Checkpoints of indexes that were there and could not be used; the index was made from the records.";
 }
 
 #[cfg(test)]
