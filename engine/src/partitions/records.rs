@@ -5,6 +5,7 @@
 //!                                          ──▶ core 2: parts 1, 3, 5 ... ┴──in order──▶ partition
 //! ```
 
+use std::ops::Range;
 use std::sync::mpsc::sync_channel;
 
 use cairn_index::{MemoryKey, Partition, PreparedVector, VectorPreparer};
@@ -61,7 +62,11 @@ pub(super) fn add_all(
         Ok::<_, Error>(())
     };
     if threads == 1 {
-        return (0..PARTS).try_for_each(|part| take(read_part(view, space, &preparer, part)?));
+        // A cursor for each part would cost a small space more than its memories.
+        let parts = if is_large { 1 } else { PARTS };
+        return (0..PARTS)
+            .step_by(parts)
+            .try_for_each(|part| take(read_parts(view, space, &preparer, part..part + parts)?));
     }
     std::thread::scope(|scope| {
         let readers: Vec<_> = (0..threads)
@@ -71,7 +76,7 @@ pub(super) fn add_all(
                 scope.spawn(move || {
                     for part in (first..PARTS).step_by(threads) {
                         // Whoever takes them has met an error and stopped.
-                        if give.send(read_part(view, space, &preparer, part)).is_err() {
+                        if give.send(read_parts(view, space, &preparer, part..part + 1)).is_err() {
                             return;
                         }
                     }
@@ -125,8 +130,13 @@ fn add(partition: &mut Partition, ready: Vec<Ready>) -> Result<()> {
     Ok(())
 }
 
-/// The memories of a part. Records and vectors are in the same order, so one pass over both does.
-fn read_part(view: &View<'_>, space: &SpaceInfo, preparer: &VectorPreparer, part: usize) -> Result<Vec<Ready>> {
+/// The memories of some parts. Records and vectors are in the same order, so one pass over both does.
+fn read_parts(
+    view: &View<'_>,
+    space: &SpaceInfo,
+    preparer: &VectorPreparer,
+    parts: Range<usize>,
+) -> Result<Vec<Ready>> {
     let group = view.sealer().group();
     let reference = space.reference;
     let id_of = |first: usize| -> LookupId {
@@ -137,12 +147,12 @@ fn read_part(view: &View<'_>, space: &SpaceInfo, preparer: &VectorPreparer, part
     let memory_key = |first| Key::Memory { space: reference, memory: id_of(first) }.encode(group);
     let vector_key =
         |first| Key::Vector { space: reference, embedding: EMBEDDING_ID, memory: id_of(first) }.encode(group);
-    let is_last = part + 1 == PARTS;
+    let is_last = parts.end == PARTS;
     let end_of = |kind, next| if is_last { prefix_of_space(group, kind, reference).prefix_end() } else { next };
-    let records_end = end_of(Kind::Memory, memory_key(part + 1));
-    let vectors_end = end_of(Kind::Vector, vector_key(part + 1));
-    let mut records = view.cursor(&memory_key(part), &records_end, false);
-    let mut vectors = view.cursor(&vector_key(part), &vectors_end, false);
+    let records_end = end_of(Kind::Memory, memory_key(parts.end));
+    let vectors_end = end_of(Kind::Vector, vector_key(parts.end));
+    let mut records = view.cursor(&memory_key(parts.start), &records_end, false);
+    let mut vectors = view.cursor(&vector_key(parts.start), &vectors_end, false);
     let mut ready = Vec::new();
     while let Some((key_bytes, value)) = records.item()? {
         let (_, key) = Key::decode(key_bytes)?;
