@@ -31,8 +31,8 @@ fn read_halves(path: &Path) -> Vec<Vec<f32>> {
     let bytes = std::fs::read(path).expect("a corpus");
     let header = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
     let text = String::from_utf8_lossy(&bytes[10..header]).into_owned();
-    let columns = text.split(", ").filter_map(|part| part.trim_end_matches(&[')', ','][..]).parse().ok()).next_back();
-    let columns: usize = columns.expect("a shape");
+    let shape = text.split('(').nth(1).and_then(|rest| rest.split(')').next());
+    let columns = shape.and_then(|shape| shape.split(", ").nth(1)?.parse::<usize>().ok()).expect("a shape");
     let value = |half: &[u8]| half::f16::from_le_bytes([half[0], half[1]]).to_f32();
     bytes[header..].chunks_exact(columns * 2).map(|row| row.chunks_exact(2).map(value).collect()).collect()
 }

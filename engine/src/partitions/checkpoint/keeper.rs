@@ -73,6 +73,8 @@ pub(in crate::partitions) struct Shared {
     pub(super) sealer: Sealer,
     /// Partitions with fewer memories have no checkpoint.
     pub(super) from: u64,
+    /// From how many vectors on a partition has a graph; 0: as the index does by default.
+    pub(super) graph_from: u64,
     /// So many log entries behind the last checkpoint, it is renewed in the next round.
     renewed_behind: u64,
     /// The last log index whose changes are in all partitions.
@@ -90,6 +92,7 @@ impl Keeper {
             dir: options.dir.join(INDEX_DIR),
             sealer,
             from,
+            graph_from: options.index_graph_from,
             renewed_behind: options.limits.feed_changes_max / RENEWED_SHARE / 1_000,
             published: AtomicU64::new(0),
             counters: Counters::default(),

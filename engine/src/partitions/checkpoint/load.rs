@@ -112,6 +112,8 @@ impl Shared {
         if touched.len() > REPLAYED_MIN.max(partition.len()) {
             return Err(Unusable::Stale("too much has happened since"));
         }
+        // Before anything is added, so that nothing is linked on the way: the upkeep does that, and nobody waits for it.
+        partition.enable_graph_without_upkeep(self.graph_from);
         records::add_some(&mut partition, view, space, &touched).map_err(|error| {
             if super::super::is_exhausted(&error) { Unusable::OutOfMemory(error) } else { Unusable::Damaged(error) }
         })?;
