@@ -65,7 +65,7 @@ mutant() {
       echo "$name: SURVIVED, no test noticed"
       failed=$((failed + 1))
     elif grep -q '^test result: FAILED' "$log"; then
-      echo "$name: noticed by $(grep -oE '^    [a-z_0-9]+(::[a-z_0-9]+)+$' "$log" | sort -u | tr -s ' \n' ' ')"
+      echo "$name: noticed by $(grep -oE '^    [a-z_0-9]+(::[a-z_0-9]+)*$' "$log" | sort -u | tr -s ' \n' ' ')"
     else
       echo "$name: was not tested, see $log"
       failed=$((failed + 1))
@@ -92,8 +92,9 @@ mutant failed-sync -p cairn-raft --lib wal::tests::faults::a_failed_sync
 
 take raft/src/log_store/mod.rs 'self.reader.wal.append(first_index, encoded, done).await?;' \
   'let (sender, receiver) = std::sync::mpsc::channel();
+        let inner: Callback = done;
         let done: Callback = Box::new(move |result| {
-            done(result);
+            inner(result);
             let _ = sender.send(());
         });
         self.reader.wal.append(first_index, encoded, done).await?;
@@ -155,11 +156,10 @@ mutant stop-is-not-leave -p cairn-raft --test cluster faults::a_leader_that_shut
 
 take raft/src/node/mod.rs 'self.core.stopped().is_none() && self.core.raft' \
   'self.core.leader_id().is_some() && self.core.stopped().is_none() && self.core.raft'
-mutant alive-without-a-leader -p cairn-raft --test cluster faults::without_a_majority
+mutant alive-without-a-leader -p cairn-raft --test cluster faults::a_node_that_finds_no_leader
 
-take raft/src/network/mod.rs 'request.set_timeout(timeout);' 'let _ = (timeout, &mut request);'
 take raft/src/network/mod.rs 'tokio::time::timeout(timeout, call)' 'tokio::time::timeout(timeout * 1000, call)'
-mutant peer-deadline -p cairn-raft --test cluster peers::a_peer_that_takes_calls
+mutant peer-deadline -p cairn-raft --lib network::tests
 
 take raft/src/snapshot/controller.rs 'Some(covered.min(transfer))' 'Some(covered.max(transfer.min(covered)))'
 mutant log-for-transfers -p cairn-raft --lib snapshot::controller

@@ -160,3 +160,16 @@ pub(crate) struct Membership {
     pub(crate) cluster_id: ClusterId,
     pub(crate) keyring: Arc<Keyring>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_that_is_never_answered_is_given_up() {
+        let never = std::future::pending::<Result<tonic::Response<()>, Status>>();
+        let given_up = within(Duration::from_millis(20), never);
+        let given_up = tokio::time::timeout(Duration::from_secs(10), given_up).await.unwrap();
+        assert_eq!(given_up.unwrap_err().code(), tonic::Code::DeadlineExceeded);
+    }
+}

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use cairn_raft::wal::{self, Disk, FileSystem, LogFile};
 use cairn_raft::{Environment, Node, ProposeError, ReadError, ReadLevel};
 
-use crate::support::{Cluster, PATIENCE, count, in_time, memory, memory_of_request, missing, space, try_write, write};
+use crate::support::{
+    Cluster, PATIENCE, count, eventually, in_time, memory, memory_of_request, missing, space, try_write, write,
+};
 
 /// How long a slow disk takes to sync.
 const SYNC_TIME: Duration = Duration::from_secs(4);
@@ -186,6 +188,23 @@ async fn a_request_that_is_repeated_after_a_failover_is_carried_out_once() {
         assert_eq!(again.outcome.result, first.outcome.result);
         assert_eq!(count(cluster.node(id), ReadLevel::Linearizable).await, 1);
     }
+}
+
+/// What restarts a node that is not alive would only prolong an outage of others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_finds_no_leader_is_alive_and_not_ready() {
+    let mut cluster = Cluster::running(3).await;
+    write(cluster.node(1), space()).await;
+    let leader = cluster.leader().await;
+    cluster.stop_all().await;
+    let alone = cluster.start(leader).await;
+    eventually("it knows of no leader", || alone.status().leader_id.is_none()).await;
+    assert!(alone.is_alive());
+    assert!(!alone.is_ready());
+    for id in cluster.ids().into_iter().filter(|id| *id != leader) {
+        cluster.start(id).await;
+    }
+    cluster.ready().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
