@@ -37,6 +37,7 @@ use cairn_engine::{EMBEDDER_CHANGED, Engine, Position, Principal, ReadPoint, Wri
 use cairn_proto::storage::Command;
 use cairn_proto::v1;
 use cairn_raft::{Node, ReadLevel};
+use parking_lot::Mutex;
 use prost::Message;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -92,6 +93,7 @@ pub(crate) struct Service {
     import_gate: Gate,
     /// Whether a thread does the engine's upkeep.
     in_upkeep: AtomicBool,
+    observing: Mutex<()>,
     /// Cancelled when the node stops: streams have no end of their own, and the stop waits for what has begun.
     streams_end: CancellationToken,
     prepares: Workers,
@@ -134,6 +136,7 @@ impl Service {
             stream_gate: Gate::new("stream", limits.streams_in_flight),
             import_gate: Gate::new("import", limits.imports_in_flight),
             in_upkeep: AtomicBool::new(false),
+            observing: Mutex::new(()),
             streams_end: CancellationToken::new(),
             prepares: Workers::new(threads),
             reads: Workers::new(threads),
@@ -141,8 +144,9 @@ impl Service {
         }
     }
 
-    /// Brings the monitor up to date with the node.
+    /// Brings the monitor up to date with the node. One at a time: the look that begins last is the one that stays.
     pub(crate) fn observe(&self) {
+        let _turn = self.observing.lock();
         self.write_gate.report(self.monitor.metrics());
         self.read_gate.report(self.monitor.metrics());
         self.stream_gate.report(self.monitor.metrics());
