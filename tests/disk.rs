@@ -17,8 +17,8 @@ use cairn_tests::TestCluster;
 
 /// Set within the namespace.
 const INSIDE: &str = "CAIRN_TEST_SMALL_DISK";
-const DISK_MEBIBYTES: u32 = 64;
-const SETTINGS: &str = "limits: { disk_reserve: 16MiB }\nstorage: { log_segment: 4MiB, write_buffer: 2MiB }\n";
+const DISK_MEBIBYTES: u32 = 96;
+const SETTINGS: &str = "limits: { disk_reserve: 40MiB }\nstorage: { log_segment: 4MiB, write_buffer: 2MiB }\n";
 const CONTENT_BYTES: usize = 64 << 10;
 /// Nodes look at their disks once a second; until then no more than a part of the reserve may be written.
 const PAUSE: Duration = Duration::from_millis(15);

@@ -37,7 +37,7 @@ pub use api::{
 pub use engine::{EMBEDDER_CHANGED, Engine, SUPPORTED_CLUSTER_VERSION};
 pub use error::{Error, ErrorKind, Result, Violation};
 pub use inspect::{RowsReport, StoreReport, inspect};
-pub use options::{Limits, Options};
+pub use options::{COMPACTION_WRITE_BUFFERS, Limits, Options};
 pub use partitions::IndexCounts;
 pub use position::{GroupId, LogId, Position};
 pub use reads::{FeedCursor, FeedPage};

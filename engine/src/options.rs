@@ -9,6 +9,10 @@ use crate::position::GroupId;
 
 const MIB: usize = 1024 * 1024;
 
+/// How much room the store may need for a moment beside its data, in write buffers: a compaction's output before its input is
+/// gone. The largest is a file of one level with the ten or so that it overlaps in the next.
+pub const COMPACTION_WRITE_BUFFERS: u64 = 12;
+
 /// How an engine is opened. The defaults suit a node with a few GiB of memory.
 #[derive(Clone, Debug)]
 pub struct Options {

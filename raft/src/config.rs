@@ -139,7 +139,7 @@ impl Default for Limits {
             snapshot_bytes: 256 << 20,
             snapshot_chunk_bytes: 1 << 20,
             snapshot_bytes_per_second: 128 << 20,
-            disk_reserved_bytes: 512 << 20,
+            disk_reserved_bytes: 1 << 30,
             log: WalOptions::default(),
         }
     }

@@ -18,7 +18,7 @@ use rocksdb::{
 
 use crate::crypto::ClusterId;
 use crate::error::{Error, Result};
-use crate::options::Options;
+use crate::options::{COMPACTION_WRITE_BUFFERS, Options};
 use crate::store::keys::{Key, KeyBytes, Kind, MetaItem, SpaceRef, prefix_of_space};
 use crate::store::sealing::Sealer;
 use crate::store::{Rows, decode};
@@ -37,6 +37,9 @@ pub(crate) struct View<'a> {
     snapshot: rocksdb::Snapshot<'a>,
     sealer: &'a Sealer,
 }
+
+/// The size of the first level that compactions fill, in write buffers: as much as the flushed ones that go into it at once.
+const LEVEL_WRITE_BUFFERS: u64 = 4;
 
 /// The part of a write buffer that its filter of keys takes beside it.
 const MEMTABLE_FILTER_SHARE: f64 = 0.02;
@@ -63,6 +66,10 @@ fn rocks_options(options: &Options) -> rocksdb::Options {
     rocks.set_allow_concurrent_memtable_write(false);
     rocks.set_memtable_whole_key_filtering(true);
     rocks.set_memtable_prefix_bloom_ratio(MEMTABLE_FILTER_SHARE);
+    // So that a compaction needs no more room beside the data than `COMPACTION_WRITE_BUFFERS` says.
+    rocks.set_target_file_size_base(options.write_buffer_bytes as u64);
+    rocks.set_max_bytes_for_level_base(options.write_buffer_bytes as u64 * LEVEL_WRITE_BUFFERS);
+    rocks.set_max_compaction_bytes(options.write_buffer_bytes as u64 * COMPACTION_WRITE_BUFFERS);
     rocks.set_max_background_jobs(options.background_threads as i32);
     rocks.set_max_open_files(options.open_files_max as i32);
     rocks.set_bytes_per_sync(1024 * 1024);

@@ -337,7 +337,7 @@ impl Default for LimitsSection {
             imports_in_flight: 16,
             streams_in_flight: 1_024,
             stream_stall_timeout: Duration::from_secs(60),
-            disk_reserve: 512 << 20,
+            disk_reserve: 1 << 30,
             read_threads: 0,
         }
     }

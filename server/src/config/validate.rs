@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use cairn_engine::COMPACTION_WRITE_BUFFERS;
 use tracing_subscriber::EnvFilter;
 
 use super::{Config, ConfigError};
@@ -146,12 +147,13 @@ impl Config {
         if !(1 << 20..=2 << 30).contains(&self.storage.log_segment) {
             return Err(invalid("storage.log_segment", "must be 1MiB to 2GiB"));
         }
-        // Else the log could find no room for its next file while the reserve seems to be there.
-        if limits.disk_reserve < self.storage.log_segment + self.storage.write_buffer {
-            return Err(invalid(
-                "limits.disk_reserve",
-                "must be at least storage.log_segment and storage.write_buffer together, which deletes may need on a full disk",
-            ));
+        // Else the log or a compaction could find no room while the reserve seems to be there.
+        if limits.disk_reserve < self.storage.log_segment + COMPACTION_WRITE_BUFFERS * self.storage.write_buffer {
+            let needed = format!(
+                "must be at least storage.log_segment and {COMPACTION_WRITE_BUFFERS} times storage.write_buffer, which the log \
+                 and a compaction may need on a full disk"
+            );
+            return Err(invalid("limits.disk_reserve", needed));
         }
         if (1..1 << 20).contains(&self.storage.index_memory) {
             return Err(invalid("storage.index_memory", "must be 0B, which is no limit, or 1MiB or more"));
