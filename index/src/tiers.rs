@@ -117,17 +117,7 @@ impl Tiers {
         storage: VectorStorage,
         budget: &MemoryBudget,
     ) -> Result<Self, IndexError> {
-        Ok(Self {
-            store: VectorStore::new(dimension, metric, storage, budget)?,
-            graph: None,
-            waiting: RoaringBitmap::new(),
-            released: None,
-            thresholds: Thresholds::FLAT,
-            graph_stamp: 0,
-            linked: 0,
-            budget: budget.clone(),
-            idle: Mutex::default(),
-        })
+        Ok(Self::restored(VectorStore::new(dimension, metric, storage, budget)?, None, budget))
     }
 
     /// Vectors and a graph that were kept. What the graph does not have waits.

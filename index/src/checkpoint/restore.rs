@@ -151,6 +151,24 @@ fn block(input: &mut Input<'_>, next: u32, slots: u32) -> Result<std::ops::Range
     }
 }
 
+/// Reads each slot of a chunk's blocks, of which the first begins at `next`; it stays behind the last one that began.
+fn read_slots(
+    chunk: &[u8],
+    next: &mut u32,
+    slots: u32,
+    mut read: impl FnMut(u32, &mut Input<'_>) -> Result<(), RestoreError>,
+) -> Result<(), RestoreError> {
+    let mut input = Input::new(chunk);
+    while !input.is_empty() {
+        let block = block(&mut input, *next, slots)?;
+        *next = block.end;
+        for slot in block {
+            read(slot, &mut input)?;
+        }
+    }
+    Ok(())
+}
+
 impl RestoreMemories {
     /// Adds the next chunk.
     ///
@@ -191,15 +209,7 @@ impl RestoreVectors {
     /// # Errors
     /// As for [`RestoreMemories::add`].
     pub fn add(&mut self, chunk: &[u8]) -> Result<(), RestoreError> {
-        let mut input = Input::new(chunk);
-        while !input.is_empty() {
-            let slots = block(&mut input, self.next, self.slots)?;
-            self.next = slots.end;
-            for slot in slots {
-                self.store.read_slot(slot, &mut input)?;
-            }
-        }
-        Ok(())
+        read_slots(chunk, &mut self.next, self.slots, |slot, input| self.store.read_slot(slot, input))
     }
 }
 
@@ -209,14 +219,6 @@ impl RestoreGraph {
     /// # Errors
     /// As for [`RestoreMemories::add`].
     pub fn add(&mut self, chunk: &[u8]) -> Result<(), RestoreError> {
-        let mut input = Input::new(chunk);
-        while !input.is_empty() {
-            let slots = block(&mut input, self.next, self.slots)?;
-            self.next = slots.end;
-            for slot in slots {
-                self.graph.read_slot(slot, &mut input)?;
-            }
-        }
-        Ok(())
+        read_slots(chunk, &mut self.next, self.slots, |slot, input| self.graph.read_slot(slot, input))
     }
 }
