@@ -1,7 +1,7 @@
 # Everything a developer or an operator of one machine runs. Each command sets itself up; see scripts/setup.sh.
 
 .DEFAULT_GOAL := help
-.PHONY: help run release model demo test test-model sim chaos mutants check fix proto-image bench bench-index
+.PHONY: help run release model demo test test-model test-hnsw sim chaos mutants check fix proto-image bench bench-index
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: ## Every test of the workspace
 
 test-model: ## The embedder `local` beside the vectors of sentence-transformers; fetches its model where it is missing
 	@scripts/test_model.sh
+
+test-hnsw: ## Spaces of index kind HNSW_RS, which need the feature hnsw-rs; INDEX_ONLY=1 leaves the engine out
+	@scripts/test_hnsw.sh
 
 check: ## Every check that changes nothing: formatting, lints, dependencies, house rules, the public API
 	@scripts/check.sh

@@ -11,7 +11,7 @@
 use std::hint::black_box;
 
 use cairn_index::{
-    Condition, Field, Filter, MemoryBudget, MemoryKey, Metric, Partition, PartitionOptions, Scalar, Schema,
+    Condition, Field, Filter, IndexKind, MemoryBudget, MemoryKey, Metric, Partition, PartitionOptions, Scalar, Schema,
     SearchParams, SearchRequest, Test, VectorStorage,
 };
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -48,6 +48,7 @@ fn partition(dimension: usize, graph_from: u64) -> Partition {
     let options = PartitionOptions {
         dimension,
         metric: Metric::Cosine,
+        kind: IndexKind::Cairn,
         storage: VectorStorage::MemoryF32,
         schema: Schema::default(),
         budget: MemoryBudget::unlimited(),

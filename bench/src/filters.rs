@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use cairn_index::{
-    Condition, Field, FieldType, Filter, Matches, MemoryBudget, Metric, Partition, PartitionOptions, Scalar, Schema,
-    SearchParams, SearchRequest, Test, VectorStorage,
+    Condition, Field, FieldType, Filter, IndexKind, Matches, MemoryBudget, Metric, Partition, PartitionOptions, Scalar,
+    Schema, SearchParams, SearchRequest, Test, VectorStorage,
 };
 
 use crate::BenchError;
@@ -101,6 +101,7 @@ pub(crate) fn build_with_labels(base: &Table<f32>) -> Result<Partition, BenchErr
     let options = PartitionOptions {
         dimension: base.columns,
         metric: Metric::Cosine,
+        kind: IndexKind::Cairn,
         storage: VectorStorage::MemoryF32,
         schema,
         budget: MemoryBudget::unlimited(),

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use cairn_index::IndexKind;
+
 use crate::BenchError;
 use crate::corpus::{Corpus, NEIGHBOURS};
 use crate::report::{Measurement, Report};
@@ -42,11 +44,15 @@ pub(crate) fn run(arguments: &IndexArguments) -> Result<(), BenchError> {
         corpus = corpus.cut(count);
     }
     let mut report = Report::new(arguments.json.as_deref())?;
-    let start = Instant::now();
-    let cairn = Cairn::build_with(&corpus.base, corpus.base.rows(), arguments.threads, arguments.graph_from)?;
-    let built = Built { name: cairn.name(), seconds: start.elapsed().as_secs_f64() };
-    for setting in cairn.settings() {
-        report.add(&measure(&cairn, setting, &corpus, &built)?)?;
+    // hnsw_rs too, in the feature of that name.
+    for kind in IndexKind::ALL {
+        let start = Instant::now();
+        let rows = corpus.base.rows();
+        let cairn = Cairn::build_with(*kind, &corpus.base, rows, arguments.threads, arguments.graph_from)?;
+        let built = Built { name: cairn.name(), seconds: start.elapsed().as_secs_f64() };
+        for setting in cairn.settings() {
+            report.add(&measure(&cairn, setting, &corpus, &built)?)?;
+        }
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! What is measured.
 
 use cairn_index::{
-    MemoryBudget, MemoryKey, Metric, Partition, PartitionOptions, Schema, SearchParams, SearchRequest, VectorStorage,
-    instruction_set,
+    IndexKind, MemoryBudget, MemoryKey, Metric, Partition, PartitionOptions, Schema, SearchParams, SearchRequest,
+    VectorStorage, instruction_set,
 };
 
 use crate::BenchError;
@@ -42,7 +42,7 @@ impl Setting {
     }
 }
 
-/// Cairn's own index.
+/// Cairn's own index, or hnsw_rs in its place.
 pub(crate) struct Cairn {
     pub(crate) partition: Partition,
     threads: usize,
@@ -61,11 +61,12 @@ impl Cairn {
 
     /// Adds the first so many vectors; on several threads, all are linked at the end.
     pub(crate) fn build_on(base: &Table<f32>, count: usize, threads: usize) -> Result<Self, BenchError> {
-        Self::build_with(base, count, threads, 0)
+        Self::build_with(IndexKind::Cairn, base, count, threads, 0)
     }
 
     /// The same with a graph from so many vectors on; 0: the default.
     pub(crate) fn build_with(
+        kind: IndexKind,
         base: &Table<f32>,
         count: usize,
         threads: usize,
@@ -74,6 +75,7 @@ impl Cairn {
         let mut partition = Partition::new(PartitionOptions {
             dimension: base.columns,
             metric: Metric::Cosine,
+            kind,
             storage: VectorStorage::MemoryF32,
             schema: Schema::default(),
             budget: MemoryBudget::unlimited(),
@@ -113,7 +115,8 @@ pub(crate) fn row_of(key: MemoryKey) -> u32 {
 
 impl System for Cairn {
     fn name(&self) -> String {
-        format!("cairn {}", instruction_set().split('-').next().unwrap_or_default())
+        let of = if self.partition.options().kind == IndexKind::Cairn { "cairn" } else { "cairn over hnsw_rs" };
+        format!("{of} {}", instruction_set().split('-').next().unwrap_or_default())
     }
 
     fn settings(&self) -> Vec<Setting> {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use cairn_index::{
-    Field, FieldType, MemoryBudget, Metric, Partition, PartitionOptions, Scalar, Schema, SearchParams, SearchRequest,
-    VectorStorage,
+    Field, FieldType, IndexKind, MemoryBudget, Metric, Partition, PartitionOptions, Scalar, Schema, SearchParams,
+    SearchRequest, VectorStorage,
 };
 use serde_json::json;
 
@@ -96,6 +96,7 @@ fn build(
     let mut partition = Partition::new(PartitionOptions {
         dimension: arguments.dimension,
         metric: Metric::Cosine,
+        kind: IndexKind::Cairn,
         storage: VectorStorage::MemoryF32,
         schema: schema.clone(),
         budget: budget.clone(),

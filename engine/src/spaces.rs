@@ -1,6 +1,6 @@
 //! A space as the engine works with it: found by name, its schema and embedding ready for use.
 
-use cairn_index::{FieldType, Metric, Schema, VectorStorage};
+use cairn_index::{FieldType, IndexKind, Metric, Schema, VectorStorage};
 use cairn_proto::storage::{EmbeddedBy, SpaceNameRecord, SpaceRecord};
 use cairn_proto::v1;
 use cairn_proto::v1::embedding::Kind;
@@ -27,6 +27,8 @@ pub(crate) struct SpaceInfo {
     pub(crate) metric: Metric,
     /// Whether its vectors can be searched.
     pub(crate) searchable: bool,
+    /// What finds candidates in its index.
+    pub(crate) kind: IndexKind,
     /// Where its index has the vectors for exact scores.
     pub(crate) storage: VectorStorage,
 }
@@ -53,6 +55,7 @@ impl SpaceInfo {
             embedding: embedding.name.clone(),
             dimension: dense.dimension as usize,
             metric,
+            kind: index_kind(dense.index_kind()),
             searchable: dense.index_kind() != v1::IndexKind::None,
             storage: match dense.rescore_storage() {
                 v1::RescoreStorage::Unspecified | v1::RescoreStorage::MemoryF32 => VectorStorage::MemoryF32,
@@ -131,6 +134,15 @@ impl SpaceInfo {
     pub(crate) fn namespace_id(&self, sealer: &Sealer, path: &str) -> Result<LookupId> {
         let space = self.reference.space.to_be_bytes();
         sealer.lookup_id(self.reference.tenant, LookupDomain::Namespace, &[&space, path.as_bytes()])
+    }
+}
+
+/// The index of a space. A node whose build has no hnsw_rs serves such a space with Cairn's own index, which gives the same scores.
+fn index_kind(kind: v1::IndexKind) -> IndexKind {
+    match kind {
+        #[cfg(feature = "hnsw-rs")]
+        v1::IndexKind::HnswRs => IndexKind::HnswRs,
+        _ => IndexKind::Cairn,
     }
 }
 

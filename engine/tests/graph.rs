@@ -35,10 +35,24 @@ fn numbered(number: u64) -> v1::Memory {
 
 /// A bed whose engine keeps graphs over small spaces.
 fn bed() -> Bed {
+    bed_of(v1::IndexKind::Cairn)
+}
+
+/// The kinds of index that this build has.
+const KINDS: &[v1::IndexKind] = &[
+    v1::IndexKind::Cairn,
+    #[cfg(feature = "hnsw-rs")]
+    v1::IndexKind::HnswRs,
+];
+
+fn bed_of(kind: v1::IndexKind) -> Bed {
     let mut bed = Bed::new();
     bed.options = Options { index_graph_from: GRAPH_FROM, ..bed.options };
     reopen(&mut bed);
-    bed.create_space(space(SPACE, DIMENSION as u32)).unwrap();
+    let mut many = space(SPACE, DIMENSION as u32);
+    let Some(v1::embedding::Kind::Dense(dense)) = &mut many.embeddings[0].kind else { panic!() };
+    dense.set_index_kind(kind);
+    bed.create_space(many).unwrap();
     // A space is loaded by its first search; from then on writes change its index.
     assert!(bed.search(&query(SPACE, &values(0))).unwrap().is_empty());
     bed
@@ -88,7 +102,10 @@ fn delete_ids(bed: &mut Bed, numbers: impl Iterator<Item = u64>) -> u64 {
 
 #[test]
 fn every_acknowledged_write_is_found_at_once_while_the_graph_is_built() {
-    let mut bed = bed();
+    KINDS.iter().for_each(|kind| write_and_find(bed_of(*kind)));
+}
+
+fn write_and_find(mut bed: Bed) {
     for number in 0..700 {
         bed.add(SPACE, vec![numbered(number)]).unwrap();
         assert_eq!(nearest(&bed, number), format!("m{number}"));
@@ -119,7 +136,10 @@ fn every_acknowledged_write_is_found_at_once_while_the_graph_is_built() {
 
 #[test]
 fn filters_and_limits_give_all_there_is_over_a_graph() {
-    let mut bed = bed();
+    KINDS.iter().for_each(|kind| filter_and_limit(bed_of(*kind)));
+}
+
+fn filter_and_limit(mut bed: Bed) {
     bed.add(SPACE, (0..600).map(numbered).collect()).unwrap();
     wait_for_graph(&bed);
     let thirds = Some(condition("kind", Test::Eq(text("third"))));
@@ -148,7 +168,10 @@ fn filters_and_limits_give_all_there_is_over_a_graph() {
 
 #[test]
 fn a_restart_searches_flat_at_once_and_over_the_graph_soon() {
-    let mut bed = bed();
+    KINDS.iter().for_each(|kind| restart(bed_of(*kind)));
+}
+
+fn restart(mut bed: Bed) {
     bed.add(SPACE, (0..900).map(numbered).collect()).unwrap();
     delete_ids(&mut bed, 100..150);
     let digest = bed.engine.applied().digest;

@@ -155,6 +155,17 @@ fn spaces_are_checked_and_unserved_kinds_say_so() {
     assert!(refused(create(|s| s.name = "Notes".into())).starts_with("space.name: must be 1 to 63"));
     assert!(refused(create(|s| s.embeddings.clear())).starts_with("space.embeddings: must hold exactly one"));
     assert!(unimplemented(create(|s| s.embeddings.push(s.embeddings[0].clone()))));
+    #[cfg(not(feature = "hnsw-rs"))]
+    {
+        let error = create(|s| {
+            let Some(v1::embedding::Kind::Dense(dense)) = &mut s.embeddings[0].kind else { panic!() };
+            dense.set_index_kind(v1::IndexKind::HnswRs);
+        })
+        .unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Unimplemented);
+        let said = error.to_string();
+        assert!(said.contains("space.embeddings[0].dense.index_kind") && said.contains("feature hnsw-rs"), "{said}");
+    }
     let dimension = |result| refused::<v1::Space>(result);
     assert_eq!(
         dimension(create(|s| s.embeddings = space("x", 4_097).embeddings)),

@@ -19,7 +19,9 @@
 //! | `vectors.rs` | vectors by slot, and the flat search |
 //! | `prepared.rs` | vectors made ready before a partition is changed |
 //! | `originals.rs` | the vectors by which candidates are scored exactly |
-//! | `graph/` | the graph over the vectors of a large partition |
+//! | `candidates.rs` | what finds candidates in a large partition: |
+//! | `graph/` | Cairn's own graph, |
+//! | `hnsw_rs.rs` | or hnsw_rs, in the feature `hnsw-rs` |
 //! | `codes.rs` | 8-bit codes, and the proof of how far their scores can be off |
 //! | `rotation.rs` | the rotation that makes one step size fit all vectors |
 //! | `distance/` | the inner loops for each instruction set |
@@ -30,17 +32,20 @@
 //!
 //! Invariants: one writer at a time (`&mut self`), any number of readers (`&self`). Everything is deterministic: the same
 //! calls in the same order give the same slots, hits and scores on every processor. A removed memory's bytes are
-//! overwritten at once; only numbers and slots of its attributes may stay behind in memory that a growing list gave back.
+//! overwritten at once (not so the codes that hnsw_rs has of them); only numbers and slots of its attributes may stay behind in memory that a growing list gave back.
 
 mod arena;
 mod attributes;
 mod budget;
+mod candidates;
 pub mod checkpoint;
 mod codes;
 mod distance;
 mod error;
 pub mod filter;
 mod graph;
+#[cfg(feature = "hnsw-rs")]
+mod hnsw_rs;
 mod metric;
 mod originals;
 mod partition;
@@ -58,6 +63,7 @@ pub fn instruction_set() -> &'static str {
 
 pub use attributes::Matches;
 pub use budget::MemoryBudget;
+pub use candidates::IndexKind;
 pub use error::IndexError;
 pub use filter::{Condition, Field, FieldSource, Filter, FilterError, Scalar, ScalarRef, Test};
 pub use metric::Metric;

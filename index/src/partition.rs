@@ -4,6 +4,7 @@ use roaring::RoaringBitmap;
 
 use crate::attributes::{Attributes, Matches};
 use crate::budget::{MemoryBudget, Reservation};
+use crate::candidates::IndexKind;
 use crate::checkpoint::{ChangeStamps, MEMORIES_SHIFT, vectors_shift};
 use crate::error::IndexError;
 use crate::filter::{FieldSource, Filter};
@@ -14,7 +15,7 @@ use crate::prepared::{PreparedVector, VectorPreparer};
 use crate::schema::Schema;
 use crate::slots::{MemoryKey, Place, Slots};
 use crate::tiers::{Thresholds, Tiers, Way};
-use crate::vectors::FlatSearch;
+use crate::vectors::{FlatSearch, VectorStore};
 
 use reindex::Reindex;
 
@@ -25,6 +26,8 @@ pub struct PartitionOptions {
     pub dimension: usize,
     /// How vectors are compared.
     pub metric: Metric,
+    /// What finds candidates once there are many vectors.
+    pub kind: IndexKind,
     /// Where the vectors are by which candidates are scored exactly.
     pub storage: VectorStorage,
     /// Which metadata fields are indexed.
@@ -127,7 +130,8 @@ pub struct Partition {
 impl Partition {
     /// An empty partition. Fails for a dimension outside of 1..=4096.
     pub fn new(options: PartitionOptions) -> Result<Self, IndexError> {
-        let vectors = Tiers::new(options.dimension, options.metric, options.storage, &options.budget)?;
+        let store = VectorStore::new(options.dimension, options.metric, options.storage, &options.budget)?;
+        let vectors = Tiers::new(store, options.kind, &options.budget);
         Ok(Self {
             slots: Slots::default(),
             attributes: Attributes::new(options.schema.clone()),

@@ -18,10 +18,10 @@ use std::sync::{Mutex, PoisonError};
 use roaring::RoaringBitmap;
 
 use crate::budget::MemoryBudget;
+use crate::candidates::{Candidates, IndexKind, Walked};
 use crate::error::IndexError;
-use crate::graph::{Graph, Plan, Scratch, Target};
-use crate::metric::Metric;
-use crate::originals::{Records, VectorStorage};
+use crate::graph::{Graph, Plan, Scratch};
+use crate::originals::Records;
 use crate::prepared::PreparedVector;
 use crate::vectors::{Exact, FlatSearch, Found, VectorStore};
 
@@ -79,10 +79,12 @@ const RESCORED_EXTRA: usize = 16;
 
 /// The vectors of a partition and the way to the nearest of them.
 ///
-/// Invariant: with a graph, every slot with a vector either has a node or waits; without one, none waits.
+/// Invariant: with a graph, every slot with a vector is either found by its walks or waits; without one, none waits.
 pub(crate) struct Tiers {
     store: VectorStore,
-    graph: Option<Box<Graph>>,
+    kind: IndexKind,
+    /// Cairn's own, or what takes its place.
+    graph: Option<Box<dyn Candidates>>,
     waiting: RoaringBitmap,
     /// Slots that are held no longer.
     released: Option<RoaringBitmap>,
@@ -111,23 +113,21 @@ pub(crate) enum Way {
 }
 
 impl Tiers {
-    pub(crate) fn new(
-        dimension: usize,
-        metric: Metric,
-        storage: VectorStorage,
-        budget: &MemoryBudget,
-    ) -> Result<Self, IndexError> {
-        Ok(Self::restored(VectorStore::new(dimension, metric, storage, budget)?, None, budget))
+    /// Without a graph, and with the vectors of an empty store.
+    pub(crate) fn new(store: VectorStore, kind: IndexKind, budget: &MemoryBudget) -> Self {
+        Self::restored(store, kind, None, budget)
     }
 
-    /// Vectors and a graph that were kept. What the graph does not have waits.
-    pub(crate) fn restored(store: VectorStore, graph: Option<Graph>, budget: &MemoryBudget) -> Self {
+    /// Vectors and a graph that were kept, if it is of the right kind. What the graph does not have waits.
+    pub(crate) fn restored(store: VectorStore, kind: IndexKind, graph: Option<Graph>, budget: &MemoryBudget) -> Self {
+        let graph = graph.filter(|_| kind == IndexKind::Cairn);
         let waiting = graph.as_ref().map_or_else(RoaringBitmap::new, |graph| {
             store.present().iter().filter(|slot| !graph.contains(*slot)).collect()
         });
         Self {
             store,
-            graph: graph.map(Box::new),
+            kind,
+            graph: graph.map(|graph| Box::new(graph) as _),
             waiting,
             released: None,
             thresholds: Thresholds::FLAT,
@@ -138,8 +138,9 @@ impl Tiers {
         }
     }
 
+    /// The graph, where it is Cairn's own.
     pub(crate) fn graph(&self) -> Option<&Graph> {
-        self.graph.as_deref()
+        self.graph.as_ref().and_then(|graph| graph.as_graph())
     }
 
     /// How many vectors were ever linked.
@@ -160,19 +161,22 @@ impl Tiers {
 
     /// Gives the graph up if there are too few vectors for one.
     fn demote(&mut self) {
-        if self.store.present().len() < self.thresholds.flat_below
-            && let Some(graph) = self.graph.take()
-        {
-            self.waiting.clear();
-            self.graph_stamp = graph.stamps().last();
-            self.release(graph.gone().clone());
+        if self.store.present().len() < self.thresholds.flat_below {
+            self.give_up();
         }
+    }
+
+    fn give_up(&mut self) {
+        let Some(graph) = self.graph.take() else { return };
+        self.waiting.clear();
+        self.graph_stamp = graph.as_graph().map_or(0, |graph| graph.stamps().last());
+        self.release(graph.gone().clone());
     }
 
     /// Begins a graph if there are enough vectors for one.
     fn promote(&mut self) {
         if self.graph.is_none() && self.store.present().len() >= self.thresholds.graph_from {
-            self.graph = Some(Box::new(Graph::new(&self.budget, self.graph_stamp)));
+            self.graph = Some(self.kind.begin(&self.store, &self.budget, self.graph_stamp));
             self.waiting = self.store.present().clone();
         }
     }
@@ -210,6 +214,10 @@ impl Tiers {
             self.waiting.remove(slot);
         }
         let removed = self.store.remove(slot);
+        if self.graph.as_ref().is_some_and(|graph| graph.is_worn()) {
+            self.give_up();
+            self.promote();
+        }
         self.demote();
         self.keep_up();
         removed
@@ -223,7 +231,8 @@ impl Tiers {
     fn keep_up(&mut self) {
         let Some(graph) = &self.graph else { return };
         let held_max = self.thresholds.waiting_max.max(self.store.present().len() / HELD_SHARE);
-        if self.waiting.len() > self.thresholds.waiting_max || graph.gone().len() > held_max {
+        let is_sweep_late = graph.rows_to_sweep() > 0 && graph.gone().len() > held_max;
+        if graph.left_to_link(&self.waiting) > self.thresholds.waiting_max || is_sweep_late {
             self.maintain(STEPS_PER_WRITE);
         }
     }
@@ -233,17 +242,22 @@ impl Tiers {
     pub(crate) fn maintain(&mut self, steps: usize) -> u64 {
         for _ in 0..steps {
             let Some(graph) = &mut self.graph else { return 0 };
-            let slot = self.waiting.min().filter(|slot| graph.reserve(*slot).is_ok());
+            let next = graph.next_to_link(&self.waiting, 1).first().copied();
+            let slot = next.filter(|slot| graph.reserve(*slot).is_ok());
             if let Some(slot) = slot {
-                self.waiting.remove(slot);
-                graph.link(&self.store, slot);
+                if graph.link(&self.store, slot) {
+                    self.waiting.remove(slot);
+                }
                 self.linked += 1;
             }
-            let is_sweep_due = graph.is_sweep_due();
-            if slot.is_none() && !is_sweep_due {
+            if slot.is_none() && graph.rows_to_sweep() == 0 {
                 break;
             }
             self.sweep(1);
+        }
+        if let Some(graph) = &mut self.graph {
+            let is_last = graph.left_to_link(&self.waiting) == 0;
+            graph.linked(&mut self.waiting, is_last);
         }
         self.upkeep_left()
     }
@@ -251,7 +265,7 @@ impl Tiers {
     /// Looks at some rows for each step, if a sweep is due.
     pub(crate) fn sweep(&mut self, steps: usize) {
         for _ in 0..steps {
-            let Some(graph) = self.graph.as_mut().filter(|graph| graph.is_sweep_due()) else { return };
+            let Some(graph) = self.graph.as_mut().filter(|graph| graph.rows_to_sweep() > 0) else { return };
             if let Some(released) = graph.sweep(&self.store, SWEPT_PER_STEP) {
                 self.release(released);
             }
@@ -260,23 +274,27 @@ impl Tiers {
 
     /// How many steps of upkeep there are to do.
     pub(crate) fn upkeep_left(&self) -> u64 {
-        let sweep = self.graph.as_ref().map_or(0, |graph| graph.rows_to_sweep().div_ceil(SWEPT_PER_STEP as u64));
-        self.waiting.len().max(sweep)
+        let Some(graph) = &self.graph else { return 0 };
+        let sweep = graph.rows_to_sweep().div_ceil(SWEPT_PER_STEP as u64);
+        graph.left_to_link(&self.waiting).max(sweep)
     }
 
     /// Finds neighbours for so many of the vectors that wait, on so many threads. Only reads; [`Self::join`] does the rest.
     pub(crate) fn plan(&self, count: usize, threads: usize) -> Vec<Plan> {
         let Some(graph) = &self.graph else { return Vec::new() };
-        let slots: Vec<u32> = self.waiting.iter().take(count).collect();
+        let slots = graph.next_to_link(&self.waiting, count);
         let plan_part = |part: &[u32]| {
             let mut scratch = self.scratch();
-            let plans: Vec<Plan> = part.iter().map(|slot| graph.plan(&self.store, *slot, &mut scratch)).collect();
+            let plans: Vec<Plan> =
+                part.iter().filter_map(|slot| graph.plan(&self.store, *slot, &mut scratch)).collect();
             self.give_back(scratch);
             plans
         };
         let share = slots.len().div_ceil(threads.max(1)).max(PLANNED_PER_THREAD);
-        if slots.len() <= share {
-            return plan_part(&slots);
+        if slots.len() <= share || !graph.is_planned_in_parallel() {
+            let plans = plan_part(&slots);
+            graph.planned();
+            return plans;
         }
         std::thread::scope(|scope| {
             let plan_part = &plan_part;
@@ -292,22 +310,27 @@ impl Tiers {
         for plan in plans {
             let is_current = self.waiting.contains(plan.slot) && plan.is_for(self.store.codes_of(plan.slot));
             if is_current && graph.reserve(plan.slot).is_ok() {
-                self.waiting.remove(plan.slot);
-                graph.join(&self.store, &plan);
+                if graph.join(&self.store, &plan) {
+                    self.waiting.remove(plan.slot);
+                }
                 self.linked += 1;
             }
         }
+        graph.linked(&mut self.waiting, false);
     }
 
     /// Links all vectors that wait, on so many threads. The outcome does not depend on their number.
     pub(crate) fn link_all(&mut self, threads: usize) {
         while let Some(graph) = &self.graph {
             let batch = (graph.len() / BATCH_SHARE).clamp(1, BATCH_MAX);
-            let (before, plans) = (self.waiting.len(), self.plan(batch, threads));
+            let (before, plans) = (graph.left_to_link(&self.waiting), self.plan(batch, threads));
             self.join(plans);
-            if self.waiting.len() == before {
+            if self.graph.as_ref().is_none_or(|graph| graph.left_to_link(&self.waiting) == before) {
                 break;
             }
+        }
+        if let Some(graph) = &mut self.graph {
+            graph.linked(&mut self.waiting, true);
         }
     }
 
@@ -348,7 +371,7 @@ impl Tiers {
     /// `None` where a flat scan is cheaper, or the graph gave less than there is.
     fn search_graph(
         &self,
-        graph: &Graph,
+        graph: &dyn Candidates,
         search: &FlatSearch<'_>,
         width: usize,
         records: &mut dyn Records,
@@ -362,7 +385,7 @@ impl Tiers {
             if candidates <= self.thresholds.flat_per_width * 2 * width as u64 {
                 return None;
             }
-            let (slots, compared) = self.walk(graph, search, width);
+            let Walked { slots, compared } = self.walk(graph, search, width)?;
             return Some(TierFound { found: self.finish(search, slots, compared, records), way: Way::Graph });
         };
         // The nearest of all, less those that do not match, are the nearest matches, if enough are left.
@@ -373,12 +396,17 @@ impl Tiers {
             if candidates <= self.thresholds.flat_per_width * wide as u64 {
                 return None;
             }
-            let (mut slots, compared_now) = self.walk(graph, search, wide);
+            // What leaves out others itself goes as far as it must for its width.
+            let Walked { mut slots, compared: compared_now } =
+                self.walk(graph, search, if graph.is_masked() { width } else { wide })?;
             compared += compared_now;
             slots.retain(|slot| mask.contains(*slot));
             if slots.len() >= enough {
                 let found = self.finish(search, slots, compared, records);
                 return Some(TierFound { found, way: Way::FilteredGraph });
+            }
+            if graph.is_masked() {
+                return None;
             }
             // As wide as it takes where matches are as rare as they were here.
             wide = wide * width / slots.len().max(1);
@@ -386,14 +414,12 @@ impl Tiers {
         None
     }
 
-    /// The nodes that a walk keeps, best first by their codes.
-    fn walk(&self, graph: &Graph, search: &FlatSearch<'_>, width: usize) -> (Vec<u32>, u64) {
-        let target = Target::of_query(search.query, self.store.metric());
+    /// What a walk keeps.
+    fn walk(&self, graph: &dyn Candidates, search: &FlatSearch<'_>, width: usize) -> Option<Walked> {
         let mut scratch = self.scratch();
-        graph.walk(&self.store, &target, width, &mut scratch);
-        let found = (scratch.found().map(|node| node.slot).collect(), scratch.compared());
+        let walked = graph.walk(&self.store, search, width, &mut scratch);
         self.give_back(scratch);
-        found
+        walked
     }
 
     fn scratch(&self) -> Scratch {

@@ -373,6 +373,12 @@ impl VectorStore {
         }
     }
 
+    /// Values a vector.
+    #[cfg(feature = "hnsw-rs")]
+    pub(crate) fn dimension(&self) -> usize {
+        self.dimension
+    }
+
     pub(crate) fn metric(&self) -> Metric {
         self.metric
     }

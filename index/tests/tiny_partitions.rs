@@ -5,8 +5,8 @@
 use std::fs;
 
 use cairn_index::{
-    Field, FieldType, MemoryBudget, MemoryKey, Metric, Partition, PartitionOptions, Scalar, Schema, SearchParams,
-    SearchRequest, VectorStorage,
+    Field, FieldType, IndexKind, MemoryBudget, MemoryKey, Metric, Partition, PartitionOptions, Scalar, Schema,
+    SearchParams, SearchRequest, VectorStorage,
 };
 
 const PARTITIONS: usize = 2_000;
@@ -43,6 +43,7 @@ fn build(partition: usize, schema: &Schema, budget: &MemoryBudget) -> Partition 
     let options = PartitionOptions {
         dimension: DIMENSION,
         metric: Metric::Cosine,
+        kind: IndexKind::Cairn,
         storage: VectorStorage::MemoryF32,
         schema: schema.clone(),
         budget: budget.clone(),

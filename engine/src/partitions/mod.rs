@@ -314,6 +314,7 @@ impl Partitions {
         let options = PartitionOptions {
             dimension: space.dimension,
             metric: space.metric,
+            kind: space.kind,
             storage: space.storage,
             schema: space.schema.clone(),
             budget: self.budget.clone(),

@@ -93,7 +93,14 @@ fn check_dense(dense: &mut v1::DenseEmbedding, path: &FieldPath<'_>, violations:
     match v1::IndexKind::try_from(dense.index_kind) {
         Ok(v1::IndexKind::Unspecified) => dense.set_index_kind(v1::IndexKind::Cairn),
         Ok(v1::IndexKind::Cairn | v1::IndexKind::None) => {}
-        Ok(v1::IndexKind::HnswRs) => return Err(Error::unimplemented("an index of kind HNSW_RS")),
+        Ok(v1::IndexKind::HnswRs) if cfg!(feature = "hnsw-rs") => {}
+        Ok(v1::IndexKind::HnswRs) => {
+            let what = format!(
+                "{}: HNSW_RS, for which cairn must be built with the feature hnsw-rs,",
+                path.field("index_kind")
+            );
+            return Err(Error::unimplemented(&what));
+        }
         Err(_) => violations.add(&path.field("index_kind"), "is not an index kind"),
     }
     match v1::RescoreStorage::try_from(dense.rescore_storage) {

@@ -132,7 +132,7 @@ impl Restore {
             Some(graph) => Some(graph.graph.finish(&store, &graph.entries, graph.random)),
             None => None,
         };
-        let tiers = Tiers::restored(store, graph, &options.budget);
+        let tiers = Tiers::restored(store, options.kind, graph, &options.budget);
         let mut partition = Partition::restored(options, memories.slots, memories.attributes, tiers);
         // Chunks that are not what they were have another stamp than 0.
         let stamps = partition.stamps_mut();

@@ -37,6 +37,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// For what finds neighbours itself.
+    #[cfg(feature = "hnsw-rs")]
+    pub(crate) fn without_neighbours(slot: u32, codes: &[u8]) -> Self {
+        Self { slot, codes: codes.to_vec(), picked: Vec::new() }
+    }
+
     /// Whether the slot still holds the vector that the plan was made for.
     pub(crate) fn is_for(&self, codes: &[u8]) -> bool {
         self.codes == codes

@@ -11,6 +11,7 @@ use super::*;
 use crate::checkpoint::{CHECKPOINT_FORMAT, Capture, ChunkId, ChunkKind, Restore, RestoreError};
 use crate::filter::{Field, Scalar};
 use crate::graph::{Graph, cases};
+use crate::rotation::next_random;
 use crate::tiers::Thresholds;
 
 const SMALL: Thresholds = Thresholds { graph_from: 40, flat_below: 20, waiting_max: 6, flat_per_width: 0 };
@@ -70,6 +71,32 @@ fn assert_equal(one: &Partition, other: &Partition, query: &[f32]) {
     }
     for request in [request(query, 12), exactly(query, 12)] {
         assert_eq!(one.search(&request).unwrap(), other.search(&request).unwrap());
+    }
+}
+
+/// A graph that is not Cairn's own is not kept; it is made anew after the vectors are there.
+#[test]
+fn an_index_that_is_not_kept_is_made_anew() {
+    for kind in IndexKind::ALL {
+        let mut partition = Partition::new(PartitionOptions { kind: *kind, ..options(8, Metric::Cosine) }).unwrap();
+        partition.set_thresholds(SMALL);
+        let (mut model, mut state) = (BTreeMap::new(), 5);
+        for number in 0..200 {
+            let vector = (0..8).map(|_| (next_random(&mut state) >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect();
+            run(&mut partition, &mut model, vec![Step::Upsert(number, Known { color: "red", vector: Some(vector) })]);
+        }
+        partition.maintain(500);
+        let image = capture(&mut partition, |_| ());
+        assert_eq!(image.chunks.keys().any(|id| id.kind == ChunkKind::Graph), *kind == IndexKind::Cairn);
+        let mut restored = restore(&image, &partition, HashSet::new()).unwrap();
+        for is_linked in [*kind == IndexKind::Cairn, true] {
+            assert_eq!(restored.has_graph(), is_linked);
+            for (number, known) in &model {
+                let found = restored.search(&request(known.vector.as_ref().unwrap(), 1)).unwrap();
+                assert_eq!(found.hits[0].key, key(*number));
+            }
+            restored.maintain(500);
+        }
     }
 }
 

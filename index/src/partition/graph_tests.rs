@@ -1,11 +1,12 @@
-//! Partitions large enough for a graph, which the thresholds of these tests make small: the same histories as for flat ones.
+//! Partitions large enough for a graph, which the thresholds of these tests make small: the same histories as for flat ones, with
+//! each kind of index that the build has.
 
 use std::collections::BTreeMap;
 
 use proptest::prelude::{Just, Strategy as Values, prop_assert, prop_assert_eq, proptest};
 
 use super::tests::{
-    COLORS, Known, Step, brute_force, color_is, id, key, metric, number_of, partition, request, run, scores_and_ids,
+    COLORS, Known, Step, brute_force, color_is, id, key, metric, number_of, options, request, run, scores_and_ids,
     steps, vector,
 };
 use super::*;
@@ -16,9 +17,17 @@ use crate::tiers::Thresholds;
 const SMALL: Thresholds = Thresholds { graph_from: 40, flat_below: 20, waiting_max: 6, flat_per_width: 0 };
 
 fn with_graph(dimension: usize, metric: Metric) -> Partition {
-    let mut partition = partition(dimension, metric);
+    with_index(IndexKind::Cairn, dimension, metric)
+}
+
+fn with_index(kind: IndexKind, dimension: usize, metric: Metric) -> Partition {
+    let mut partition = Partition::new(PartitionOptions { kind, ..options(dimension, metric) }).unwrap();
     partition.set_thresholds(SMALL);
     partition
+}
+
+fn kind() -> impl Values<Value = IndexKind> {
+    proptest::sample::select(IndexKind::ALL)
 }
 
 proptest! {
@@ -30,8 +39,9 @@ proptest! {
             (Just(metric), steps(9, 250), steps(9, 120), vector(9))
         }),
         limit in 1usize..40,
+        kind in kind(),
     ) {
-        let (mut partition, mut model) = (with_graph(9, metric), BTreeMap::new());
+        let (mut partition, mut model) = (with_index(kind, 9, metric), BTreeMap::new());
         run(&mut partition, &mut model, first);
         partition.maintain(500);
         run(&mut partition, &mut model, second);
@@ -51,8 +61,12 @@ proptest! {
     }
 
     #[test]
-    fn every_memory_finds_itself_over_the_graph(metric in metric(), first in steps(12, 300), second in steps(12, 300)) {
-        let (mut partition, mut model) = (with_graph(12, metric), BTreeMap::new());
+    fn every_memory_finds_itself_over_the_graph(
+        (kind, metric) in (kind(), metric()),
+        first in steps(12, 300),
+        second in steps(12, 300),
+    ) {
+        let (mut partition, mut model) = (with_index(kind, 12, metric), BTreeMap::new());
         run(&mut partition, &mut model, first);
         partition.maintain(500);
         run(&mut partition, &mut model, second);
@@ -111,11 +125,11 @@ proptest! {
     #[test]
     fn every_memory_finds_itself_after_long_histories(
         metric in proptest::sample::select(&[Metric::Cosine, Metric::L2][..]),
+        kind in kind(),
         seed in proptest::prelude::any::<u64>(),
         length in 0usize..4000,
     ) {
-        let (mut partition, mut model, mut state) = (partition(16, metric), BTreeMap::new(), seed);
-        partition.set_thresholds(SMALL);
+        let (mut partition, mut model, mut state) = (with_index(kind, 16, metric), BTreeMap::new(), seed);
         for _ in 0..length {
             live_a_little(&mut partition, &mut model, &mut state);
         }
@@ -124,7 +138,8 @@ proptest! {
         for with_all_linked in [false, true] {
             if with_all_linked {
                 while partition.maintain(100) > 0 {}
-                prop_assert_eq!((partition.waiting(), partition.unreachable()), (0, 0));
+                prop_assert_eq!((partition.upkeep_left(), partition.unreachable()), (0, 0));
+                prop_assert!(kind != IndexKind::Cairn || partition.waiting() == 0);
             }
             for (number, known) in &model {
                 let Some(vector) = &known.vector else { continue };
@@ -224,22 +239,27 @@ fn recall(partition: &Partition, model: &BTreeMap<u32, Known>, color: Option<&st
 /// All vectors are replaced ten times over; the graph must not wear out.
 #[test]
 fn recall_stays_after_ten_turnovers() {
-    const COUNT: u32 = 1500;
+    IndexKind::ALL.iter().for_each(|kind| turn_over(*kind));
+}
+
+fn turn_over(kind: IndexKind) {
+    // hnsw_rs is made anew five times in each turn.
+    let count = if kind == IndexKind::Cairn { 1500 } else { 400 };
     let mut state = 7;
-    let (mut worn, mut model) = (with_graph(24, Metric::Cosine), BTreeMap::new());
+    let (mut worn, mut model) = (with_index(kind, 24, Metric::Cosine), BTreeMap::new());
     for turn in 0..=10 {
-        for number in 0..COUNT {
-            let number = turn * COUNT + number;
+        for number in 0..count {
+            let number = turn * count + number;
             let known = Known { color: COLORS[number as usize % 3], vector: Some(random_vector(&mut state, 24)) };
             run(&mut worn, &mut model, vec![Step::Upsert(number, known)]);
             if turn > 0 {
-                run(&mut worn, &mut model, vec![Step::Remove(number - COUNT)]);
+                run(&mut worn, &mut model, vec![Step::Remove(number - count)]);
             }
         }
     }
     worn.maintain(usize::MAX);
-    assert_eq!((worn.len(), worn.waiting(), worn.unreachable()), (COUNT as usize, 0, 0));
-    let mut fresh = with_graph(24, Metric::Cosine);
+    assert_eq!((worn.len(), worn.upkeep_left(), worn.unreachable()), (count as usize, 0, 0));
+    let mut fresh = with_index(kind, 24, Metric::Cosine);
     let steps = model.iter().map(|(number, known)| Step::Upsert(*number, known.clone())).collect();
     run(&mut fresh, &mut BTreeMap::new(), steps);
     fresh.maintain(usize::MAX);

@@ -144,6 +144,7 @@ mod tests {
         Partition::new(PartitionOptions {
             dimension: 2,
             metric: Metric::Cosine,
+            kind: crate::IndexKind::Cairn,
             storage: crate::VectorStorage::MemoryF32,
             schema,
             budget,

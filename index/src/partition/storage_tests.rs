@@ -31,6 +31,7 @@ proptest! {
             (Just(metric), steps(dimension, 200), vector(dimension))
         }),
         limit in 1usize..40,
+        kind in proptest::sample::select(IndexKind::ALL),
     ) {
         let mut model = BTreeMap::new();
         let mut flat = partition(query.len(), metric, VectorStorage::Elsewhere);
@@ -40,7 +41,8 @@ proptest! {
         expected.truncate(limit);
         prop_assert_eq!(scores_and_ids(&search(&flat, &model, &request(&query, limit))), expected.clone());
         prop_assert!(flat.search(&request(&query, limit)).unwrap().hits.is_empty(), "without records there are none");
-        let mut graph = partition(query.len(), metric, VectorStorage::Elsewhere);
+        let storage = VectorStorage::Elsewhere;
+        let mut graph = Partition::new(PartitionOptions { kind, storage, ..options(query.len(), metric) }).unwrap();
         graph.set_thresholds(SMALL);
         run(&mut graph, &mut BTreeMap::new(), steps);
         graph.maintain(500);

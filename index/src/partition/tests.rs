@@ -42,7 +42,8 @@ impl<A: FnMut(u32) -> bool, V: FnMut(u32) -> Option<Vec<f32>>> Records for TestR
 
 pub(super) fn options(dimension: usize, metric: Metric) -> PartitionOptions {
     let schema = Schema::new([("color".to_owned(), FieldType::Keyword)]).unwrap();
-    PartitionOptions { dimension, metric, storage: VectorStorage::MemoryF32, schema, budget: MemoryBudget::unlimited() }
+    let (kind, storage, budget) = (IndexKind::Cairn, VectorStorage::MemoryF32, MemoryBudget::unlimited());
+    PartitionOptions { dimension, metric, kind, storage, schema, budget }
 }
 
 pub(super) fn partition(dimension: usize, metric: Metric) -> Partition {
