@@ -173,6 +173,15 @@ fn adding_and_reading(server: &Server) {
         (memory["content"].as_str(), memory["scope"]["user_id"].as_str()),
         (Some("Ben starts work at seven"), Some("ben"))
     );
+    server.ok(&["add", "kept apart", "--id", "apart", "--namespace", "team/x"]);
+    assert_eq!(server.ok(&["namespaces"]), "team/x\t1\n");
+    let below = json_lines(&server.ok(&["namespaces", "team", "-o", "json"])).remove(0);
+    assert_eq!((below["path"].as_str(), below["memory_count"].as_u64()), (Some("team/x"), Some(1)));
+    let none = server.run(&["namespaces", "tea"]);
+    assert_eq!((none.code, none.stdout.as_str(), none.stderr.contains("--namespace")), (DONE, "", true), "{none:?}");
+    assert!(server.fails(&["namespaces", "a//b"], USAGE).contains("prefix"));
+    server.ok(&["rm", "apart", "--yes"]);
+
     let missing = server.run(&["get", "work", "nobody"]);
     assert_eq!(missing.code, NOT_FOUND, "{missing:?}");
     assert!(missing.stdout.starts_with("work\t") && missing.stderr.contains("nobody"), "{missing:?}");

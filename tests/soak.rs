@@ -4,11 +4,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cairn_client::{Client, ErrorKind, Memory, NewSpace, Query, Revision, Scope, Space, field};
-use cairn_tests::{TestCluster, files};
+use cairn_tests::{Sample, TestCluster};
 use futures::TryStreamExt as _;
 use tokio::task::JoinSet;
 
@@ -22,34 +22,6 @@ const ROUNDS_KEPT: u32 = 4;
 const HISTORY_DEPTH: u32 = 5;
 const TTL: Duration = Duration::from_secs(2);
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
-
-/// What one node holds at one moment.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sample {
-    resident_bytes: u64,
-    open_files: u64,
-    disk_bytes: u64,
-}
-
-impl Sample {
-    fn of(process: u32, data: &Path) -> Self {
-        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
-        let open_files = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count() as u64;
-        // Files come and go under the walk.
-        let sizes = files::below(data).unwrap_or_default().into_iter().filter_map(|path| path.metadata().ok());
-        Self { resident_bytes: kibibytes * 1024, open_files, disk_bytes: sizes.map(|file| file.len()).sum() }
-    }
-
-    fn max(self, other: Self) -> Self {
-        Self {
-            resident_bytes: self.resident_bytes.max(other.resident_bytes),
-            open_files: self.open_files.max(other.open_files),
-            disk_bytes: self.disk_bytes.max(other.disk_bytes),
-        }
-    }
-}
 
 fn vector(worker: u32, number: u32) -> Vec<f32> {
     let seed = (worker * 1_000 + number).wrapping_mul(0x9e37_79b9);
@@ -133,7 +105,8 @@ async fn watch(nodes: Vec<(u32, PathBuf)>, end: Instant) -> (Sample, Sample) {
     let (mut middle, mut last) = (Sample::default(), Sample::default());
     while Instant::now() < end {
         tokio::time::sleep(SAMPLE_EVERY).await;
-        let largest = nodes.iter().map(|(process, data)| Sample::of(*process, data)).reduce(Sample::max).unwrap();
+        let largest =
+            nodes.iter().map(|(process, data)| Sample::of(*process, data).unwrap()).reduce(Sample::max).unwrap();
         match began.elapsed() {
             passed if passed < third => {}
             passed if passed < 2 * third => middle = middle.max(largest),

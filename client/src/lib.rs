@@ -30,7 +30,7 @@
 //! | watches | A stream of changes goes on at another node behind the last event, without a gap and without repetitions. |
 //! | errors | [`Error`] holds a coarse [`ErrorKind`], the server's stable reason, and the fields that are wrong. |
 //!
-//! Files: `client` (builder, spaces, cluster), `space` (memories of one space), `update`, `history`, `import` (many memories), `watch` (their
+//! Files: `client` (builder, spaces, cluster), `space` (memories of one space), `update`, `history`, `namespaces`, `import` (many memories), `watch` (their
 //! changes), `call` (the retry loop), `retry` and
 //! `endpoints` (its decisions), `error`, and the data types `memory`, `value`, `timestamp`, `filter`, `query`,
 //! `new_space`, `update_space`, `results`, `batch`.
@@ -45,6 +45,7 @@ mod filter;
 mod history;
 mod import;
 mod memory;
+mod namespaces;
 mod new_space;
 mod query;
 mod results;
@@ -73,6 +74,7 @@ pub use filter::{Condition, Field, Filter, Test, field};
 pub use history::{History, HistoryPage, Revision};
 pub use import::{Import, ImportProgress};
 pub use memory::{Expiry, Memory, Scope, Vector};
+pub use namespaces::{Namespace, NamespacePage, Namespaces};
 pub use new_space::NewSpace;
 pub use query::Query;
 pub use results::{

@@ -244,8 +244,19 @@ impl MemoryService for Mock {
         self.play(seen(&request, ""), answer).await
     }
 
-    async fn list_namespaces(&self, _: Request<proto::ListNamespacesRequest>) -> Answer<proto::ListNamespacesResponse> {
-        unscripted()
+    /// Two pages.
+    async fn list_namespaces(
+        &self,
+        request: Request<proto::ListNamespacesRequest>,
+    ) -> Answer<proto::ListNamespacesResponse> {
+        let (below, first) = (request.get_ref().prefix.clone(), request.get_ref().page_token.is_empty());
+        let path = format!("{below}/{}", if first { "a" } else { "b" });
+        let answer = proto::ListNamespacesResponse {
+            namespaces: vec![proto::Namespace { path, memory_count: 3 }],
+            next_page_token: if first { "1".to_owned() } else { String::new() },
+            position: "p7".to_owned(),
+        };
+        self.play(seen(&request, ""), answer).await
     }
 
     async fn watch_memories(&self, request: Request<proto::WatchMemoriesRequest>) -> Answer<Self::WatchMemoriesStream> {

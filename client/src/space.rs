@@ -19,7 +19,7 @@ use crate::endpoints::CallKind;
 use crate::error::{Error, Result};
 use crate::proto;
 use crate::results::{self, Added, Consistency, Counted, Deleted, Found, Page, Position, SearchResult, SpaceInfo};
-use crate::{Filter, History, Import, Memory, Query, Scope, Update, Watch};
+use crate::{Filter, History, Import, Memory, Namespaces, Query, Scope, Update, Watch};
 
 /// A handle to one space, by name or alias; made by [`Client::space`](crate::Client::space), without a call.
 #[derive(Clone)]
@@ -131,6 +131,11 @@ impl Space {
     /// Follows the changes of the space, from now on or from a position.
     pub fn watch(&self) -> Watch {
         Watch::new(self.core.clone(), self.name.clone())
+    }
+
+    /// Reads the namespaces in use: all of them, or those [`below`](Namespaces::below) one.
+    pub fn namespaces(&self) -> Namespaces {
+        Namespaces::new(self.core.clone(), self)
     }
 
     /// Reads the space itself and what is in it.

@@ -234,6 +234,17 @@ async fn an_update_names_what_it_changes_and_is_sent_again_under_one_id() {
 }
 
 #[tokio::test]
+async fn namespaces_below_a_path_stream_over_all_pages() {
+    let mock = Mock::start(vec![]).await;
+    let namespaces = client_of(&[&mock]).space("notes").namespaces().below("team").page_size(1);
+    let page = namespaces.clone().await.unwrap();
+    assert_eq!((page.next_page_token.as_deref(), page.position.as_str()), (Some("1"), "p7"));
+    let all: Vec<_> = namespaces.stream().try_collect().await.unwrap();
+    let all: Vec<_> = all.iter().map(|namespace| (namespace.path.as_str(), namespace.memory_count)).collect();
+    assert_eq!(all, [("team/a", 3), ("team/b", 3)]);
+}
+
+#[tokio::test]
 async fn a_history_streams_over_all_pages() {
     let mock = Mock::start([]).await;
     let history = client_of(&[&mock]).space("notes").history("m1").page_size(1);

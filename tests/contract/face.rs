@@ -1,6 +1,7 @@
 //! One way to call any RPC: by its name, with its request as JSON.
 
-use std::sync::LazyLock;
+use std::collections::BTreeSet;
+use std::sync::{LazyLock, Mutex};
 
 use cairn_tests::TestCluster;
 use prost::Message as _;
@@ -25,35 +26,71 @@ pub(crate) struct Refusal {
 }
 
 /// What a call travels over.
-pub(crate) enum Face {
+enum Way {
     Grpc(Grpc),
     Http(Http),
 }
 
+/// One way to call any RPC, and what has been called.
+pub(crate) struct Face {
+    way: Way,
+    /// RPCs that have answered, and those that have refused.
+    seen: Mutex<BTreeSet<(String, bool)>>,
+}
+
 impl Face {
     pub(crate) async fn grpc(cluster: &TestCluster) -> Self {
-        Self::Grpc(Grpc::to(cluster).await)
+        Self::of(Way::Grpc(Grpc::to(cluster).await))
     }
 
     pub(crate) fn http(cluster: &TestCluster) -> Self {
-        Self::Http(Http::to(cluster))
+        Self::of(Way::Http(Http::to(cluster)))
+    }
+
+    fn of(way: Way) -> Self {
+        Self { way, seen: Mutex::default() }
     }
 
     /// A word to begin names with.
     pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Self::Grpc(_) => "grpc",
-            Self::Http(_) => "http",
+        match self.way {
+            Way::Grpc(_) => "grpc",
+            Way::Http(_) => "http",
         }
     }
 
     /// Calls an RPC such as `MemoryService.AddMemories` with one request. A stream of answers ends after `answers_max`.
     pub(crate) async fn call(&self, rpc: &str, request: Value, answers_max: usize) -> Result<Vec<Value>, Refusal> {
-        match self {
-            Self::Grpc(grpc) => grpc.call(rpc, vec![request], answers_max).await,
-            Self::Http(http) => http.call(rpc, request, answers_max).await,
-        }
+        let result = match &self.way {
+            Way::Grpc(grpc) => grpc.call(rpc, vec![request], answers_max).await,
+            Way::Http(http) => http.call(rpc, request, answers_max).await,
+        };
+        self.seen.lock().unwrap().insert((rpc.to_owned(), result.is_ok()));
+        result
     }
+
+    /// What of the API was never called: each RPC must have answered, and each that can refuse must have refused.
+    pub(crate) fn left_out(&self) -> Vec<String> {
+        let seen = self.seen.lock().unwrap();
+        let mut left_out = Vec::new();
+        for rpc in rpcs() {
+            for (answered, wanted) in [(true, "answers"), (false, "refuses")] {
+                // A node tells what it knows of the cluster in any state; its request has no field.
+                let cannot = !answered && rpc == "ClusterService.GetClusterStatus";
+                if !cannot && !seen.contains(&(rpc.clone(), answered)) {
+                    left_out.push(format!("{} {rpc} {wanted}", self.name()));
+                }
+            }
+        }
+        left_out
+    }
+}
+
+/// Every RPC of the public API.
+fn rpcs() -> Vec<String> {
+    let services = POOL.services().filter(|service| service.package_name() == "cairn.v1");
+    let methods = services.flat_map(|service| service.methods().collect::<Vec<_>>());
+    methods.map(|method| format!("{}.{}", method.parent_service().name(), method.name())).collect()
 }
 
 /// The RPC of that name.

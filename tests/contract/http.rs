@@ -165,6 +165,11 @@ fn route(rpc: &str, mut request: Value) -> Sent {
         "MemoryService.WatchMemories" => ("GET", format!("/spaces/{}/memories:watch", part(r, "/space"))),
         "MemoryService.ListNamespaces" => ("GET", format!("/spaces/{}/namespaces", part(r, "/space"))),
         "ClusterService.GetClusterStatus" => ("GET", "/cluster".to_owned()),
+        "ClusterService.TransferLeadership" => ("POST", "/cluster:transfer_leadership".to_owned()),
+        "ClusterService.AddMember" => ("POST", "/cluster/members".to_owned()),
+        "ClusterService.RemoveMember" => ("DELETE", format!("/cluster/members/{}", part(r, "/node_id"))),
+        "ClusterService.PromoteMember" => ("POST", format!("/cluster/members/{}:promote", part(r, "/node_id"))),
+        "ClusterService.DrainNode" => ("POST", format!("/cluster/members/{}:drain", part(r, "/node_id"))),
         other => panic!("{other} has no route here"),
     };
     let rest = without_nulls(request);

@@ -8,7 +8,8 @@
 //! | `expect.rs` | what an answer must hold |
 //! | `story.rs` | every RPC where all goes well |
 //! | `refusals.rs` | every limit, and what is not there |
-//! | `sdk.rs` | both in the SDK's own words |
+//! | `members.rs` | a member that comes, leads and goes |
+//! | `sdk.rs`, `sdk_members.rs` | all of it in the SDK's own words |
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that meets an error has failed")]
 
@@ -16,21 +17,32 @@ mod expect;
 mod face;
 mod grpc;
 mod http;
+mod members;
 mod refusals;
 mod sdk;
+mod sdk_members;
 mod story;
 
 use cairn_tests::TestCluster;
 use face::Face;
 
-/// Each face has spaces of its own, named after it.
+/// An embedder whose dimension is known and whose server is not there.
+const SETTINGS: &str = r#"
+embedders:
+  openai: [ { name: told, url: "http://127.0.0.1:9/v1", model: m-4, dimension: 4, attempts: 1 } ]
+"#;
+
+/// Each face has spaces and a newcomer of its own.
 async fn hold_to_it(nodes: u64) {
-    let cluster = TestCluster::start(nodes).await;
+    let mut cluster = TestCluster::start_with(nodes, SETTINGS).await;
     for face in [Face::grpc(&cluster).await, Face::http(&cluster)] {
         story::run(&face, nodes).await;
         refusals::run(&face).await;
+        members::run(&face, &mut cluster).await;
+        assert_eq!(face.left_out(), Vec::<String>::new());
     }
     sdk::run(&cluster).await;
+    sdk_members::run(&mut cluster).await;
     cluster.wait_until_equal().await;
 }
 

@@ -31,6 +31,8 @@ pub(crate) async fn run(face: &Face) {
     }
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
     state(face, &space).await;
+    embedders(face, &space).await;
+    imports(face, &space).await;
     missing(face).await;
     tokens(face, &space).await;
 
@@ -151,7 +153,10 @@ fn reads(space: &str) -> Vec<Case> {
         ),
         (LIST, json!({"space": space, "consistency": {"max_staleness": "7200s"}}), ""),
         (LIST, json!({"space": space, "consistency": {"at_least": "no position"}}), "consistency.at_least"),
+        ("SpaceService.ListSpaces", json!({"page_size": 1_001}), "page_size"),
+        ("MemoryService.GetMemoryHistory", json!({"space": space, "id": "kept", "page_size": -1}), "page_size"),
         ("MemoryService.ListNamespaces", json!({"space": space, "prefix": "a//b"}), "prefix"),
+        ("MemoryService.ListNamespaces", json!({"space": space, "page_size": 1_001}), "page_size"),
         ("MemoryService.WatchMemories", json!({"space": space, "after": "no position"}), "after"),
     ]
 }
@@ -244,6 +249,47 @@ async fn state(face: &Face, space: &str) {
     refused(face, ADD, request("two"), "INVALID_ARGUMENT", "INVALID_ARGUMENT", "request_id").await;
     let gone = json!({"space": space, "ids": {"ids": ["kept-2"]}});
     answered(face, DELETE, gone, &json!({"deleted_count": 1})).await;
+}
+
+/// An embedder that a space cannot have, at its creation and later; the server of `told` makes vectors of dimension 4.
+async fn embedders(face: &Face, space: &str) {
+    let wanted = |dimension: u32, embedder: &str| {
+        let embedding = json!({"dense": {"dimension": dimension}, "embedder": embedder});
+        json!({"space": {"name": format!("{}-told", face.name()), "embeddings": [embedding]}})
+    };
+    let invalid = "INVALID_ARGUMENT";
+    let field = "space.embeddings[0].dense.dimension";
+    refused(face, CREATE_SPACE, wanted(5, "told"), invalid, invalid, field).await;
+    refused(face, CREATE_SPACE, wanted(4, "tole"), "FAILED_PRECONDITION", "UNKNOWN_EMBEDDER", "").await;
+    let made = json!({"space": {"embeddings": [{"embedder": "told", "model": "m-4"}]}});
+    answered(face, CREATE_SPACE, wanted(4, "told"), &made).await;
+    let name = format!("{}-told", face.name());
+    answered(face, "SpaceService.DeleteSpace", json!({"name": name}), &json!({"position": "*"})).await;
+
+    let change = |name: &str, embedder: &str| {
+        let space = json!({"name": name, "embeddings": [{"embedder": embedder}]});
+        json!({"space": space, "update_mask": "embeddings.default.embedder"})
+    };
+    refused(face, UPDATE_SPACE, change(space, "tole"), "FAILED_PRECONDITION", "UNKNOWN_EMBEDDER", "").await;
+    answered(face, CREATE_SPACE, wanted(5, ""), &json!({"position": "*"})).await;
+    refused(face, UPDATE_SPACE, change(&name, "told"), invalid, invalid, "space.embeddings[0].embedder").await;
+    answered(face, "SpaceService.DeleteSpace", json!({"name": name}), &json!({"position": "*"})).await;
+}
+
+/// Imports that are refused as a whole, and in their midst.
+async fn imports(face: &Face, space: &str) {
+    let stream = |space: &str, import_id: &str, memory: Value| {
+        let header = json!({"space": space, "import_id": import_id});
+        json!([{"header": header}, {"batch": {"offset": 0, "memories": [memory]}}])
+    };
+    let import = "MemoryService.ImportMemories";
+    refused(face, import, stream("nowhere", "i", json!({"content": "x"})), "NOT_FOUND", "SPACE_NOT_FOUND", "").await;
+    let invalid = "INVALID_ARGUMENT";
+    refused(face, import, stream(space, &long(65), json!({"content": "x"})), invalid, invalid, "").await;
+    let wrong = json!({"content": "x", "vectors": [dense(&json!([1]))]});
+    refused(face, import, stream(space, "i", wrong), invalid, invalid, "").await;
+    let count = json!({"space": space});
+    answered(face, "MemoryService.CountMemories", count, &json!({"count": 1})).await;
 }
 
 /// What is not there.

@@ -34,10 +34,21 @@ impl TestCluster {
     ///
     /// # Panics
     /// Where they do not become ready.
-    #[expect(clippy::panic, reason = "a test that cannot start its nodes has failed")]
     pub async fn start(nodes: u64) -> Self {
+        Self::start_with(nodes, "").await
+    }
+
+    /// As [`TestCluster::start`]; each configuration ends with `settings`, which are whole sections that it does not have yet.
+    ///
+    /// # Panics
+    /// Where the nodes do not become ready.
+    #[expect(clippy::panic, reason = "a test that cannot start its nodes has failed")]
+    pub async fn start_with(nodes: u64, settings: &str) -> Self {
         let mut this = Self::new(nodes);
         for id in 1..=nodes {
+            let path = this.cluster.directory().join(format!("node-{id}.yaml"));
+            let written = std::fs::read_to_string(&path).and_then(|text| std::fs::write(&path, text + settings));
+            written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             this.start_node(id).unwrap_or_else(|error| panic!("{error}"));
         }
         this.wait_until_ready().await.unwrap_or_else(|error| panic!("{error}"));

@@ -67,6 +67,8 @@ pub enum Command {
     Rm(RmArgs),
     /// Count memories.
     Count(CountArgs),
+    /// List the namespaces in use, and how many memories are in each.
+    Namespaces(NamespacesArgs),
     /// Write every memory of a JSON Lines file of any size; goes on where it was when the connection breaks.
     Import(Box<ImportArgs>),
     /// Print all memories as JSON Lines, as `cairn import` takes them back.
@@ -258,6 +260,23 @@ pub struct HistoryArgs {
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 50, conflicts_with = "all")]
     pub limit: u64,
     /// Show all of them.
+    #[arg(long)]
+    pub all: bool,
+    /// How fresh the answer must be.
+    #[command(flatten)]
+    pub freshness: FreshnessArgs,
+}
+
+/// Arguments of `cairn namespaces`.
+#[derive(Debug, Args)]
+pub struct NamespacesArgs {
+    /// Only this namespace and those below it, such as `team/x`.
+    #[arg(value_name = "PATH")]
+    pub below: Option<String>,
+    /// How many at most.
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 50, conflicts_with = "all")]
+    pub limit: u64,
+    /// List all of them.
     #[arg(long)]
     pub all: bool,
     /// How fresh the answer must be.

@@ -1,5 +1,5 @@
-//! The client verbs of the `cairn` binary: `add search get ls update history rm count import export watch space status node
-//! doctor context inspect`.
+//! The client verbs of the `cairn` binary: `add search get ls update history rm count namespaces import export watch space
+//! status node doctor context inspect`.
 //!
 //! They use the public API only, through `cairn-client`. Results go to standard output, everything else to standard
 //! error. On a terminal results are tables, elsewhere tab-separated lines without a header; `-o json` prints one JSON

@@ -1,7 +1,8 @@
 //! Results as text: pure functions of the answers, so that the snapshots need no server.
 
 use cairn_client::{
-    Added, AliasSet, Change, ChangeKind, Hit, Memory, Outcome, Position, Scope, SpaceInfo, WriteResult, proto,
+    Added, AliasSet, Change, ChangeKind, Hit, Memory, Namespace, Outcome, Position, Scope, SpaceInfo, WriteResult,
+    proto,
 };
 use serde_json::{Value as Json, json};
 
@@ -258,6 +259,20 @@ fn field_word(field: proto::FieldType) -> &'static str {
 fn fields_to_text(space: &proto::Space) -> String {
     let field = |field: &proto::IndexedField| format!("{}:{}", field.path, field_word(field.r#type()));
     space.fields.iter().map(field).collect::<Vec<_>>().join(" ")
+}
+
+/// Namespaces as a list.
+pub(crate) fn namespace_listing(namespaces: &[Namespace]) -> Listing {
+    let mut listing = Listing::new(&["NAMESPACE", "MEMORIES"]);
+    for namespace in namespaces {
+        listing.row(vec![Cell::text(&namespace.path), Cell::number(namespace.memory_count).right()]);
+    }
+    listing
+}
+
+/// A namespace as JSON.
+pub(crate) fn namespace_to_json(namespace: &Namespace) -> Json {
+    json!({"path": namespace.path, "memory_count": namespace.memory_count})
 }
 
 /// Spaces as a list.

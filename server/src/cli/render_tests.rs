@@ -197,3 +197,12 @@ fn changes_in_each_form() {
     text.extend(changes.iter().map(|change| format!("{}\n", change_to_json(change))));
     snapshot::check("changes", &text);
 }
+
+#[test]
+fn namespaces_in_each_form() {
+    let namespace = |path: &str, memory_count| Namespace { path: path.to_owned(), memory_count };
+    let namespaces = [namespace("team/x", 12_345), namespace("team/x/y\tz", 1)];
+    let listing = namespace_listing(&namespaces);
+    let json: String = namespaces.iter().map(|namespace| format!("{}\n", namespace_to_json(namespace))).collect();
+    snapshot::check("namespaces", &[listing.to_table(100, false), listing.to_lines(), json].join("\n"));
+}

@@ -204,6 +204,8 @@ pub struct OpenAiEntry {
     pub model: String,
     /// The environment variable that holds the key; empty: none is sent.
     pub api_key_environment: String,
+    /// The dimension of the model's vectors, so that a space of another one is refused when it is made; 0: not said.
+    pub dimension: u32,
     /// Whether to ask for the space's dimension, which models of variable dimension need.
     pub send_dimensions: bool,
     /// Texts in one request at most.
@@ -356,6 +358,7 @@ impl Default for OpenAiEntry {
             url: String::new(),
             model: String::new(),
             api_key_environment: String::new(),
+            dimension: 0,
             send_dimensions: false,
             batch_texts_max: 128,
             batch_bytes_max: 512 << 10,

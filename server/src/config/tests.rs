@@ -165,6 +165,14 @@ fn values_out_of_range_name_the_key() {
             "embedders: { openai: [ { name: a, url: 'http://x', model: m, attempts: 0 } ] }",
             "embedders.openai[0].attempts",
         ),
+        (
+            "embedders: { openai: [ { name: a, url: 'http://x', model: m, dimension: 4097 } ] }",
+            "embedders.openai[0].dimension",
+        ),
+        (
+            "embedders: { openai: [ { name: a, url: 'http://x', model: m, dimension: 3, send_dimensions: true } ] }",
+            "embedders.openai[0].dimension",
+        ),
         ("embedders: { local: [ { name: hash, directory: m } ] }", "embedders.local[0].name"),
         ("embedders: { local: [ {} ] }", "embedders.local[0].directory"),
         ("raft: { heartbeat: 1ms }", "raft.heartbeat"),

@@ -187,6 +187,12 @@ impl Config {
             if entry.model.is_empty() {
                 return Err(invalid(&key("model"), "must name the model to ask for"));
             }
+            within(&key("dimension"), &entry.dimension, 0..=4_096)?;
+            if entry.dimension > 0 && entry.send_dimensions {
+                let problem =
+                    "names the one dimension of a model that send_dimensions says has several; set one of the two";
+                return Err(invalid(&key("dimension"), problem));
+            }
             within(&key("batch_texts_max"), &entry.batch_texts_max, 1..=2_048)?;
             within(&key("batch_bytes_max"), &entry.batch_bytes_max, 1..=16 << 20)?;
             within(&key("timeout"), &entry.timeout, Duration::from_millis(10)..=Duration::from_secs(300))?;

@@ -20,26 +20,6 @@ struct Target {
 }
 
 impl Service {
-    /// Names the model in embeddings that leave it open, where their embedder says it: vectors of another model, made after a
-    /// change of the configuration, must not get into the space.
-    pub(super) fn name_models(&self, request: &mut v1::CreateSpaceRequest) {
-        let open = request.space.iter_mut().flat_map(|space| &mut space.embeddings);
-        for embedding in open.filter(|embedding| embedding.model.is_empty()) {
-            if let Some((embedder, _)) = self.embedders.get(&embedding.embedder) {
-                embedder.model().clone_into(&mut embedding.model);
-            }
-        }
-    }
-
-    /// Refuses a space whose embedder cannot make its vectors, before somebody writes text into it.
-    ///
-    /// # Errors
-    /// INVALID_ARGUMENT, for the first embedding that does not fit.
-    pub(super) fn check_dimensions(&self, request: &v1::CreateSpaceRequest) -> Result<(), Problem> {
-        let embeddings = request.space.as_ref().map_or(&[][..], |space| &space.embeddings);
-        misfit(embeddings, |name| self.embedders.get(name)?.0.dimension()).map_or(Ok(()), Err)
-    }
-
     /// The model of the embedder of this name; `None` where there is no such embedder.
     pub(crate) fn model_of(&self, embedder: &str) -> Option<String> {
         self.embedders.get(embedder).map(|(embedder, _)| embedder.model().to_owned())
@@ -132,36 +112,7 @@ impl Service {
     }
 }
 
-/// What is wrong with the first embedding that is not of the only dimension that its embedder makes.
-fn misfit(embeddings: &[v1::Embedding], made: impl Fn(&str) -> Option<usize>) -> Option<Problem> {
-    embeddings.iter().enumerate().find_map(|(position, embedding)| {
-        let Some(v1::embedding::Kind::Dense(dense)) = &embedding.kind else { return None };
-        let made = made(&embedding.embedder).filter(|made| *made != dense.dimension as usize)?;
-        let what = format!("is {}; embedder `{}` makes vectors of {made}", dense.dimension, embedding.embedder);
-        Some(Problem::invalid(&format!("space.embeddings[{position}].dense.dimension"), what))
-    })
-}
-
 fn dense(embedding: &str, values: Vec<f32>) -> v1::Vector {
     let data = v1::vector::Data::Dense(v1::DenseVector { values });
     v1::Vector { embedding: embedding.to_owned(), data: Some(data) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_space_has_the_dimension_of_its_embedder() {
-        let embedding = |embedder: &str, dimension| v1::Embedding {
-            embedder: embedder.to_owned(),
-            kind: Some(v1::embedding::Kind::Dense(v1::DenseEmbedding { dimension, ..Default::default() })),
-            ..Default::default()
-        };
-        let made = |name: &str| (name == "local").then_some(384);
-        let fit = [embedding("local", 384), embedding("hash", 10), embedding("", 3), v1::Embedding::default()];
-        assert!(misfit(&fit, made).is_none());
-        let problem = misfit(&[embedding("hash", 10), embedding("local", 10)], made).unwrap().to_string();
-        assert!(problem.contains("space.embeddings[1].dense.dimension: is 10") && problem.contains("384"), "{problem}");
-    }
 }

@@ -13,6 +13,7 @@
 //! | `import.rs` | the stream of batches |
 //! | `outgoing.rs` | what both streams share |
 //! | `embedding.rs` | text to vectors |
+//! | `fitting.rs` | whether a space and its embedder fit each other |
 //! | `admission.rs` | gates and worker threads |
 //! | `deadline.rs` | the time that a call has |
 //! | `refusals.rs` | messages that tonic refuses |
@@ -21,6 +22,7 @@ mod admission;
 mod cluster;
 mod deadline;
 mod embedding;
+mod fitting;
 mod import;
 mod memories;
 mod outgoing;
@@ -198,8 +200,7 @@ impl Service {
         match found {
             Ok(found) => Ok(found.space.unwrap_or_default()),
             Err(problem) if problem.code() == Code::NotFound => {
-                let mut request = v1::CreateSpaceRequest { space: Some(space), request_id: String::new() };
-                self.name_models(&mut request);
+                let request = v1::CreateSpaceRequest { space: Some(space), request_id: String::new() };
                 match self.write(&call, WriteRequest::CreateSpace(request)).await? {
                     WriteResponse::CreateSpace(made) => Ok(made.space.unwrap_or_default()),
                     _ => Err(Problem::mismatch()),
@@ -281,10 +282,8 @@ impl Service {
     /// Validates a write, replicates it, and returns once it is durable on a majority and applied.
     /// Vectors for its texts are made first. Should its space be given another embedder between that and the write, the
     /// write is refused without effect, and the vectors are made again.
-    async fn write(&self, call: &Call, request: WriteRequest) -> Result<WriteResponse, Problem> {
-        if let WriteRequest::CreateSpace(request) = &request {
-            self.check_dimensions(request)?;
-        }
+    async fn write(&self, call: &Call, mut request: WriteRequest) -> Result<WriteResponse, Problem> {
+        self.fit(call, &mut request).await?;
         for _ in 1..EMBED_ATTEMPTS_MAX {
             if request.texts_to_embed().is_none() {
                 break;

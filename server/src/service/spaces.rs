@@ -17,9 +17,8 @@ pub(crate) struct Spaces(pub(crate) Arc<Service>);
 impl SpaceService for Spaces {
     async fn create_space(
         &self,
-        mut request: Request<v1::CreateSpaceRequest>,
+        request: Request<v1::CreateSpaceRequest>,
     ) -> Result<Response<v1::CreateSpaceResponse>, Status> {
-        self.0.name_models(request.get_mut());
         let unwrap = |response| match response {
             WriteResponse::CreateSpace(response) => Some(response),
             _ => None,

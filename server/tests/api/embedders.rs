@@ -5,9 +5,9 @@ use axum::{Json, Router};
 use cairn_proto::v1;
 use cairn_server::config::OpenAiEntry;
 use serde_json::{Value, json};
-use tonic::Code;
+use tonic::{Code, Status};
 
-use crate::support::{TestNode, by_text, memory, reason, space};
+use crate::support::{TestNode, by_text, memory, reason, space, violations};
 
 /// Vectors of dimension 4 that hold how often `a`, `b` and `c` stand in the text.
 async fn answer(Json(ask): Json<Value>) -> Json<Value> {
@@ -31,7 +31,8 @@ async fn node() -> TestNode {
         attempts: 1,
         ..Default::default()
     };
-    TestNode::start_with(|config| config.embedders.openai = vec![entry, dead]).await
+    let told = OpenAiEntry { name: "told".into(), dimension: 4, ..entry.clone() };
+    TestNode::start_with(|config| config.embedders.openai = vec![entry, dead, told]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,4 +73,53 @@ async fn spaces_that_do_not_fit_their_embedder_are_refused() {
             assert_eq!(node.count(name).await, 0, "nothing is written without its vector");
         }
     }
+}
+
+/// Gives a space another embedder.
+async fn change(node: &mut TestNode, name: &str, embedder: &str) -> Result<v1::Embedding, Status> {
+    let request = v1::UpdateSpaceRequest {
+        space: Some(space(name, 0, embedder)),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["embeddings.default.embedder".into()] }),
+        ..Default::default()
+    };
+    node.spaces.update_space(request).await.map(|changed| changed.into_inner().space.unwrap().embeddings.remove(0))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_embedder_that_does_not_fit_a_space_is_refused_before_the_first_text() {
+    let mut node = node().await;
+    let create = |name: &str, dimension, embedder: &str| v1::CreateSpaceRequest {
+        space: Some(space(name, dimension, embedder)),
+        ..Default::default()
+    };
+    let status = node.spaces.create_space(create("wide", 8, "told")).await.unwrap_err();
+    let (field, description) = violations(&status).remove(0);
+    assert_eq!((status.code(), field.as_str()), (Code::InvalidArgument, "space.embeddings[0].dense.dimension"));
+    assert_eq!(description, "is 8; embedder `told` makes vectors of 4");
+    let status = node.spaces.create_space(create("wide", 8, "tole")).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::FailedPrecondition, "UNKNOWN_EMBEDDER"));
+    assert!(status.message().contains("dead, hash, letters, told"), "{status:?}");
+
+    node.create(space("wide", 8, "")).await;
+    let status = change(&mut node, "wide", "told").await.unwrap_err();
+    let (field, description) = violations(&status).remove(0);
+    assert_eq!((status.code(), field.as_str()), (Code::InvalidArgument, "space.embeddings[0].embedder"));
+    assert_eq!(description, "`told` makes vectors of dimension 4; those of the space have 8");
+    let status = change(&mut node, "wide", "tole").await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::FailedPrecondition, "UNKNOWN_EMBEDDER"));
+    let status = change(&mut node, "nowhere", "told").await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::NotFound, "SPACE_NOT_FOUND"));
+
+    node.create(space("fits", 4, "")).await;
+    let changed = change(&mut node, "fits", "told").await.unwrap();
+    assert_eq!((changed.embedder.as_str(), changed.model.as_str()), ("told", "abc-1"));
+    node.add("fits", vec![memory("a", "aaa", &[]), memory("b", "bbb", &[])]).await;
+    let found = node.memories.search_memories(by_text("fits", "b")).await.unwrap().into_inner();
+    assert_eq!(found.hits[0].memory.as_ref().unwrap().id, "b");
+    let changed = change(&mut node, "fits", "").await.unwrap();
+    assert_eq!(
+        (changed.embedder.as_str(), changed.model.as_str()),
+        ("", "abc-1"),
+        "its vectors are still of that model"
+    );
 }

@@ -8,6 +8,7 @@ mod history;
 mod import;
 mod inspect;
 mod lines;
+mod namespaces;
 mod node;
 mod read;
 mod remove;
@@ -54,6 +55,7 @@ pub(crate) async fn run(options: &ClientOptions, command: Command) -> Result<()>
         Command::Get(args) => read::get(&mut context, args).await?,
         Command::Ls(args) => read::list(&mut context, args).await?,
         Command::Count(args) => read::count(&mut context, args).await?,
+        Command::Namespaces(args) => namespaces::run(&mut context, args).await?,
         Command::Update(args) => update::run(&mut context, *args).await?,
         Command::History(args) => history::run(&mut context, args).await?,
         Command::Rm(args) => remove::run(&mut context, args).await?,

@@ -239,6 +239,10 @@ impl Embedder for OpenAi {
         &self.entry.model
     }
 
+    fn dimension(&self) -> Option<usize> {
+        (self.entry.dimension > 0).then_some(self.entry.dimension as usize)
+    }
+
     fn concurrency(&self) -> usize {
         self.entry.calls_max
     }
