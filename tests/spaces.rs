@@ -16,11 +16,11 @@ use tokio::task::JoinSet;
 const DIMENSION: u32 = 32;
 /// Calls under way at a time.
 const WORKERS: usize = 64;
-/// Spaces need not be told apart by their number of files, and hardly by memory: what a space may take, its share of caches and of
-/// the log's latest entries included.
-const RESIDENT_BYTES_A_SPACE: u64 = 24 << 10;
+/// What a space may take, its share of caches and of the log's latest entries included.
+const RESIDENT_BYTES_A_SPACE: u64 = 16 << 10;
 /// What a node takes with few spaces, with its caches and write buffers full.
-const RESIDENT_BYTES: u64 = 384 << 20;
+const RESIDENT_BYTES: u64 = 256 << 20;
+/// However many spaces there are.
 const OPEN_FILES: u64 = 300;
 const PATIENCE: Duration = Duration::from_secs(120);
 
