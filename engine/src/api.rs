@@ -61,10 +61,19 @@ impl From<EmbeddedBy> for storage::EmbeddedBy {
     }
 }
 
+/// What must be known of a space before texts for it can become vectors; see [`crate::Engine::known_space`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownSpace {
+    /// Its number.
+    pub id: u64,
+    /// Its embeddings.
+    pub embeddings: Vec<v1::Embedding>,
+}
+
 /// Vectors that were made for a write; see [`WriteRequest::texts_to_embed`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embedded {
-    /// What made them.
+    /// What made them; with an empty embedder: the space has none, and nothing was made.
     pub by: EmbeddedBy,
     /// One for each text, in order; `None` where there was no text.
     pub vectors: Vec<Option<v1::Vector>>,

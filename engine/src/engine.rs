@@ -11,12 +11,15 @@ use cairn_proto::storage::{
 use cairn_proto::v1;
 use parking_lot::{Mutex, RwLock};
 
-use crate::api::{AppliedState, ApplyEntry, Checkpoint, Embedded, Principal, ReadPoint, WriteRequest, WriteResponse};
+use crate::api::{
+    AppliedState, ApplyEntry, Checkpoint, Embedded, KnownSpace, Principal, ReadPoint, WriteRequest, WriteResponse,
+};
 use crate::apply::{Applier, BUILD_ROWS_MAX, EXPIRE_ROWS_MAX, Hints, log_id};
 use crate::crypto::TenantId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed_heads::FeedHeads;
 use crate::keyring::Keyring;
+use crate::known_spaces::KnownSpaces;
 use crate::options::Options;
 use crate::partitions::{IndexChange, IndexCounts, Partitions};
 use crate::position::{LogId, Position};
@@ -39,6 +42,7 @@ pub struct Engine {
     options: Options,
     store: Store,
     partitions: Partitions,
+    known_spaces: KnownSpaces,
     /// What the one applying thread needs; its lock makes appliers take turns.
     applying: Mutex<Applying>,
     applied: RwLock<AppliedState>,
@@ -77,6 +81,7 @@ impl Engine {
             applied: RwLock::new(applied_state(&state)?),
             applying: Mutex::new(Applying { state, hints: Hints::default() }),
             partitions,
+            known_spaces: KnownSpaces::default(),
             store,
             options: options.clone(),
         })
@@ -124,6 +129,14 @@ impl Engine {
         embedded: Embedded,
     ) -> Result<storage::Command> {
         requests::prepare(self.store.sealer(), principal, request, Some(embedded))
+    }
+
+    /// The space that a write names, as it was when a write to it was last applied here; `None` where none was lately. To
+    /// be used for [`Embedded::by`] only, which is checked when the write is applied: another node may know better.
+    #[must_use]
+    pub fn known_space(&self, principal: &Principal, name: &str) -> Option<KnownSpace> {
+        let space = self.known_spaces.get(principal.tenant.0, name)?;
+        Some(KnownSpace { id: space.reference.space, embeddings: space.definition().embeddings.clone() })
     }
 
     /// The command that makes a tenant with new keys. A tenant that is there already, or was once, is ALREADY_EXISTS.
@@ -181,7 +194,8 @@ impl Engine {
     /// stop ([`Error::is_deterministic`] is false).
     pub fn apply(&self, entries: &[ApplyEntry]) -> Result<Vec<storage::Outcome>> {
         let mut applying = self.applying.lock();
-        let mut applier = Applier::new(&self.store, &self.options, applying.state.clone(), applying.hints.clone())?;
+        let (state, hints) = (applying.state.clone(), applying.hints.clone());
+        let mut applier = Applier::new(&self.store, &self.known_spaces, &self.options, state, hints)?;
         let mut last = applying.state.applied.map(|position| position.index);
         let before = last;
         let mut outcomes = Vec::with_capacity(entries.len());
@@ -201,6 +215,10 @@ impl Engine {
         let index = state.log_id.map_or(0, |id| id.index);
         let is_drop = |(space, change): &(SpaceRef, IndexChange)| matches!(change, IndexChange::Drop).then_some(*space);
         let dropped: Vec<_> = applied.changes.iter().filter_map(is_drop).collect();
+        if applied.spaces_changed {
+            // Before the change can be seen, so that nobody who has seen it finds the space as it was.
+            self.known_spaces.forget();
+        }
         self.partitions.publish(index, applied.changes, || self.store.write(applied.batch)).map_err(must_stop)?;
         self.dropped.lock().extend(dropped);
         *applying = Applying { state: applied.state, hints: applied.hints };

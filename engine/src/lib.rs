@@ -21,6 +21,7 @@ mod feed_heads;
 mod filters;
 mod inspect;
 pub mod keyring;
+mod known_spaces;
 mod options;
 mod partitions;
 mod position;
@@ -31,8 +32,8 @@ mod store;
 mod time;
 
 pub use api::{
-    AppliedState, ApplyEntry, Checkpoint, Embedded, EmbeddedBy, EntryBody, Principal, ReadPoint, WriteRequest,
-    WriteResponse,
+    AppliedState, ApplyEntry, Checkpoint, Embedded, EmbeddedBy, EntryBody, KnownSpace, Principal, ReadPoint,
+    WriteRequest, WriteResponse,
 };
 pub use engine::{EMBEDDER_CHANGED, Engine, SUPPORTED_CLUSTER_VERSION};
 pub use error::{Error, ErrorKind, Result, Violation};

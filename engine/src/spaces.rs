@@ -86,7 +86,8 @@ impl SpaceInfo {
             return Ok(());
         }
         let (made, now) = (&by.embedder, self.embedder());
-        let message = format!("the vectors were made by {made:?} while the space's embedder became {now:?}: try again");
+        let made = if made.is_empty() { "nothing".to_string() } else { format!("{made:?}") };
+        let message = format!("the vectors were made by {made} while the space's embedder became {now:?}: try again");
         Err(Error::failed_precondition(EMBEDDER_CHANGED, message))
     }
 

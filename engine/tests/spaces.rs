@@ -7,7 +7,10 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 
-use cairn_engine::{Engine, Error, ErrorKind, Options, WriteRequest, WriteResponse};
+use cairn_engine::{
+    EMBEDDER_CHANGED, Embedded, EmbeddedBy, Engine, Error, ErrorKind, Options, Position, WriteRequest, WriteResponse,
+};
+use cairn_proto::storage::{Outcome, outcome};
 use cairn_proto::v1;
 use cairn_proto::v1::condition::Test;
 use common::{Bed, SECOND, condition, integer, me, memory, query, space, text, vector};
@@ -391,4 +394,89 @@ fn a_deleted_space_gives_its_bytes_back() {
     let left = bytes_on_disk(&bed.options.dir);
     assert!(left < full / 2, "{full} bytes before, {left} after");
     assert_eq!(bed.get("small", &["a"]).unwrap().memories[0].content, "kept");
+}
+
+/// What the applying thread remembers of spaces between commands must be forgotten with each change of one, whether that
+/// lies in a batch of its own or in the midst of one.
+#[test]
+fn writes_meet_the_space_that_bears_the_name_by_then() {
+    for together in [false, true] {
+        let mut bed = Bed::new();
+        for name in ["blue", "green"] {
+            bed.create_space(space(name, 2)).unwrap();
+        }
+        set_alias(&mut bed, "live", "blue").unwrap();
+        let delete = v1::DeleteSpaceRequest { name: "blue".into(), ..Default::default() };
+        let again = v1::CreateSpaceRequest { space: Some(space("blue", 3)), request_id: String::new() };
+        let switch = v1::SetAliasRequest { alias: "live".into(), space: "green".into(), request_id: String::new() };
+        let requests = vec![
+            add_request("live", memory("a", "to blue")),
+            WriteRequest::SetAlias(switch),
+            add_request("live", memory("b", "to green")),
+            add_request("blue", memory("c", "lost with blue")),
+            WriteRequest::DeleteSpace(delete),
+            add_request("blue", memory("d", "refused")),
+            WriteRequest::CreateSpace(again),
+            add_request(
+                "blue",
+                v1::Memory { vectors: vec![vector(&[1.0, 2.0, 3.0])], ..memory("e", "to the new blue") },
+            ),
+            add_request("live", memory("f", "to green")),
+        ];
+        let commands = requests.into_iter().map(|request| bed.engine.prepare(&me(), request).unwrap()).collect();
+        let outcomes = bed.apply_all(commands, together);
+        let failed = |outcome: &Outcome| matches!(outcome.result, Some(outcome::Result::Failure(_)));
+        let failures: Vec<usize> = (0..outcomes.len()).filter(|&place| failed(&outcomes[place])).collect();
+        assert_eq!(failures, [5], "together: {together}");
+        assert_eq!((bed.count("live", None).unwrap(), bed.count("blue", None).unwrap()), (2, 1));
+        assert_eq!(bed.get("blue", &["e"]).unwrap().memories[0].content, "to the new blue");
+    }
+}
+
+fn add_request(space: &str, memory: v1::Memory) -> WriteRequest {
+    WriteRequest::AddMemories(v1::AddMemoriesRequest {
+        space: space.into(),
+        memories: vec![memory],
+        ..Default::default()
+    })
+}
+
+#[test]
+fn a_space_is_known_from_a_write_to_it_until_a_space_changes() {
+    let mut bed = Bed::new();
+    let id = bed.create_space(space("notes", 2)).unwrap().id;
+    assert_eq!(bed.engine.known_space(&me(), "notes"), None);
+    bed.add("notes", vec![memory("a", "tea")]).unwrap();
+    let known = bed.engine.known_space(&me(), "notes").unwrap();
+    assert_eq!((known.id, known.embeddings[0].embedder.as_str()), (id, ""));
+    bed.create_space(space("more", 2)).unwrap();
+    assert_eq!(bed.engine.known_space(&me(), "notes"), None);
+}
+
+/// A node may believe of a space that it has no embedder although it has one by now: the text must not be kept without its
+/// vector.
+#[test]
+fn what_was_written_without_a_vector_is_refused_where_the_space_has_an_embedder_by_then() {
+    let mut bed = Bed::new();
+    let space_id = bed.create_space(space("notes", 2)).unwrap().id;
+    let by = EmbeddedBy { space_id, embedder: String::new(), model: String::new() };
+    let embedded = Embedded { by, vectors: vec![None] };
+    let prepare = |bed: &Bed| {
+        bed.engine.prepare_embedded(&me(), add_request("notes", memory("a", "tea")), embedded.clone()).unwrap()
+    };
+    let (early, late) = (prepare(&bed), prepare(&bed));
+    let outcome = bed.apply(early);
+    assert!(bed.engine.respond(&outcome, Position::at(1)).is_ok());
+    let mut with_embedder = space("notes", 2);
+    with_embedder.embeddings[0].embedder = "hash".into();
+    with_embedder.embeddings[0].name = "default".into();
+    let update = v1::UpdateSpaceRequest {
+        space: Some(with_embedder),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["embeddings.default.embedder".into()] }),
+        ..Default::default()
+    };
+    bed.write(WriteRequest::UpdateSpace(update)).unwrap();
+    let outcome = bed.apply(late);
+    let refused = bed.engine.respond(&outcome, Position::at(1)).unwrap_err();
+    assert_eq!(*refused.kind(), ErrorKind::FailedPrecondition { reason: EMBEDDER_CHANGED.into() }, "{refused}");
 }

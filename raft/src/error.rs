@@ -1,5 +1,6 @@
 //! What can go wrong, said so that the caller knows what to do.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -222,4 +223,48 @@ pub enum MembershipError {
     /// No majority answered in time; the change may still be made, and may be asked for again.
     #[error("{0}")]
     Unavailable(String),
+}
+
+/// Why this node did not see a command through.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Another node leads; nothing was done.
+    NotLeader { leader_id: Option<u64> },
+    /// Too much is under way; nothing was done.
+    Overloaded { retry_after: Duration },
+    /// The log does not take a command of this size; nothing was done.
+    TooLarge { bytes: usize, limit: usize },
+    /// The clock cannot be trusted; nothing was done.
+    Clock(String),
+    /// It is not known whether the command will be applied.
+    Unknown(String),
+    /// The node has stopped.
+    Stopped(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeader { .. } => write!(f, "another node leads"),
+            Self::Overloaded { .. } => write!(f, "too many writes are under way"),
+            Self::TooLarge { bytes, limit } => {
+                write!(f, "a write of {bytes} bytes is larger than the limit of {limit}")
+            }
+            Self::Clock(reason) | Self::Unknown(reason) | Self::Stopped(reason) => write!(f, "{reason}"),
+        }
+    }
+}
+
+impl Refusal {
+    /// The same once more, for the others of a batch.
+    pub(crate) fn repeat(&self) -> Self {
+        match self {
+            Self::NotLeader { leader_id } => Self::NotLeader { leader_id: *leader_id },
+            Self::Overloaded { retry_after } => Self::Overloaded { retry_after: *retry_after },
+            Self::TooLarge { bytes, limit } => Self::TooLarge { bytes: *bytes, limit: *limit },
+            Self::Clock(reason) => Self::Clock(reason.clone()),
+            Self::Unknown(reason) => Self::Unknown(reason.clone()),
+            Self::Stopped(reason) => Self::Stopped(reason.clone()),
+        }
+    }
 }

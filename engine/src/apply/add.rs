@@ -10,7 +10,7 @@ use crate::apply::Applier;
 use crate::apply::memories::{Author, NewVector, check_vectors, dense_values, is_expired};
 use crate::error::{Error, Result};
 use crate::requests::path::FieldPath;
-use crate::spaces::{self, SpaceInfo};
+use crate::spaces::SpaceInfo;
 use crate::store::Rows;
 use crate::store::keys::LookupId;
 use crate::time::{later, micros_of_positive_duration, micros_of_timestamp};
@@ -18,7 +18,7 @@ use crate::time::{later, micros_of_positive_duration, micros_of_timestamp};
 impl Applier<'_> {
     /// Writes all memories, or none.
     pub(super) fn add_memories(&mut self, tenant: u64, add: AddMemories, principal: &str) -> Result<Outcome> {
-        let space = spaces::resolve(&self.overlay, self.overlay.sealer(), tenant, &add.space)?;
+        let space = self.resolve_space(tenant, &add.space)?;
         space.check_embedder(add.embedded_by.as_ref())?;
         check_vectors(&space, &add.memories, |position| FieldPath::root("memories").at(position))?;
         let author = Author { principal, actor: &add.actor, reason: &add.reason };

@@ -47,7 +47,7 @@ impl Applier<'_> {
                 None => Ok(outcome(progress.deleted_count, false)),
             };
         }
-        let space = spaces::resolve(&self.overlay, self.overlay.sealer(), tenant, &delete.space)?;
+        let space = self.resolve_space(tenant, &delete.space)?;
         if delete.ids.is_empty() {
             self.delete_selection(&space, delete, progress)
         } else {

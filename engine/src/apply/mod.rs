@@ -40,6 +40,7 @@ pub(crate) use memories::{is_expired, vector_from_row, wire_record};
 pub(crate) use update_space::BUILD_ROWS_MAX;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cairn_proto::storage::command::Body;
 use cairn_proto::storage::mutation::Operation;
@@ -49,9 +50,11 @@ use prost::Message;
 
 use crate::api::{ApplyEntry, EntryBody};
 use crate::error::{Error, Result};
+use crate::known_spaces::KnownSpaces;
 use crate::options::{Limits, Options};
 use crate::partitions::IndexChange;
 use crate::position::LogId;
+use crate::spaces::{SpaceInfo, resolve};
 use crate::store::keys::{Key, MetaItem, SpaceRef};
 use crate::store::overlay::Overlay;
 use crate::store::rocks::Store;
@@ -76,6 +79,9 @@ impl Default for Hints {
 /// A chunk of entries on its way into the state.
 pub(crate) struct Applier<'a> {
     overlay: Overlay<'a>,
+    known: &'a KnownSpaces,
+    /// Whether a command of the chunk may have changed a space, so that what is known of spaces is not what holds.
+    spaces_changed: bool,
     limits: &'a Limits,
     supported_cluster_version: u32,
     state: AppliedRecord,
@@ -99,6 +105,8 @@ pub(crate) struct Applied {
     pub(crate) hints: Hints,
     pub(crate) changes: Vec<(SpaceRef, IndexChange)>,
     pub(crate) fed: Vec<(SpaceRef, u64)>,
+    /// Whether a space may have changed.
+    pub(crate) spaces_changed: bool,
 }
 
 pub(crate) fn log_position(id: LogId) -> storage::LogId {
@@ -125,10 +133,18 @@ fn done() -> Outcome {
 }
 
 impl<'a> Applier<'a> {
-    pub(crate) fn new(store: &'a Store, options: &'a Options, state: AppliedRecord, hints: Hints) -> Result<Self> {
+    pub(crate) fn new(
+        store: &'a Store,
+        known: &'a KnownSpaces,
+        options: &'a Options,
+        state: AppliedRecord,
+        hints: Hints,
+    ) -> Result<Self> {
         let digest = crate::store::overlay::digest_from_bytes(&state.digest)?;
         Ok(Self {
             overlay: Overlay::new(store, digest),
+            known,
+            spaces_changed: false,
             limits: &options.limits,
             supported_cluster_version: options.supported_cluster_version,
             state,
@@ -170,7 +186,22 @@ impl<'a> Applier<'a> {
             hints: self.hints,
             changes: self.changes,
             fed: self.fed,
+            spaces_changed: self.spaces_changed,
         })
+    }
+
+    /// The space of a name or alias, else NOT_FOUND.
+    fn resolve_space(&self, tenant: u64, name: &str) -> Result<Arc<SpaceInfo>> {
+        let from_rows = || resolve(&self.overlay, self.overlay.sealer(), tenant, name).map(Arc::new);
+        if self.spaces_changed {
+            return from_rows();
+        }
+        if let Some(space) = self.known.get(tenant, name) {
+            return Ok(space);
+        }
+        let space = from_rows()?;
+        self.known.keep(tenant, name, &space);
+        Ok(space)
     }
 
     /// The time of the command in progress, by the leader's stamp.
@@ -212,13 +243,19 @@ impl<'a> Applier<'a> {
     fn run(&mut self, tenant: u64, body: &Body) -> Result<Outcome> {
         match body {
             Body::Sealed(sealed) => self.run_sealed(tenant, sealed),
-            Body::CreateTenant(create) => self.create_tenant(create),
+            Body::CreateTenant(create) => {
+                self.spaces_changed = true;
+                self.create_tenant(create)
+            }
             Body::SetClusterVersion(set) => {
                 self.state.cluster_version = self.state.cluster_version.max(set.version);
                 Ok(done())
             }
             Body::ExpireMemories(expire) => self.expire_memories(expire),
-            Body::AdvanceSpaceBuild(advance) => self.advance_space_build(tenant, advance),
+            Body::AdvanceSpaceBuild(advance) => {
+                self.spaces_changed = true;
+                self.advance_space_build(tenant, advance)
+            }
             Body::Noop(_) => Ok(done()),
         }
     }
@@ -229,6 +266,9 @@ impl<'a> Applier<'a> {
             .map_err(|e| Error::corruption("a command does not decode").with_source(e))?;
         let request = mutation.request.ok_or_else(|| Error::corruption("a command without a request key"))?;
         let operation = mutation.operation.ok_or_else(|| Error::corruption("a command without an operation"))?;
+        let on_memories =
+            matches!(operation, Operation::AddMemories(_) | Operation::UpdateMemory(_) | Operation::DeleteMemories(_));
+        self.spaces_changed |= !on_memories;
         self.once(tenant, &request, |applier, progress| match operation {
             Operation::AddMemories(add) => applier.add_memories(tenant, add, &request.principal),
             Operation::UpdateMemory(update) => applier.update_memory(tenant, update, &request.principal, progress),

@@ -30,7 +30,7 @@ impl Applier<'_> {
         principal: &str,
         progress: &mut Progress,
     ) -> Result<Outcome> {
-        let space = spaces::resolve(&self.overlay, self.overlay.sealer(), tenant, &update.space)?;
+        let space = self.resolve_space(tenant, &update.space)?;
         let broken = || Error::corruption("an update in the log does not say what it changes");
         let mask = Mask::of_command(&update.paths, update.whole).ok_or_else(broken)?;
         let wire = update.memory.ok_or_else(broken)?;

@@ -192,8 +192,11 @@ pub(crate) fn wants_vector(memory: &v1::Memory) -> bool {
 
 fn add_memories(mut request: v1::AddMemoriesRequest, embedded: Option<Embedded>) -> Result<Operation> {
     check_space_name("space", &request.space)?;
-    let mut embedded_by = None;
+    let (mut embedded_by, mut made) = (None, "");
     if let Some(embedded) = embedded {
+        if embedded.vectors.iter().any(Option::is_some) {
+            made = " with the vectors that the server made";
+        }
         for (memory, vector) in request.memories.iter_mut().zip(embedded.vectors) {
             if wants_vector(memory) {
                 memory.vectors.extend(vector);
@@ -206,7 +209,6 @@ fn add_memories(mut request: v1::AddMemoriesRequest, embedded: Option<Embedded>)
     check_items(&path, request.memories.len(), &mut violations);
     let bytes = request.encoded_len();
     if bytes > CALL_BYTES_MAX {
-        let made = if embedded_by.is_some() { " with the vectors that the server made" } else { "" };
         violations.add(&path, format!("the call has {bytes} bytes{made}; at most {CALL_BYTES_MAX} are allowed"));
     }
     violations.check_bytes(&FieldPath::root("actor"), &request.actor, 0, WORD_BYTES_MAX);

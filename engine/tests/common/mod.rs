@@ -63,12 +63,26 @@ impl Bed {
     }
 
     /// Puts a command at the end of the log and applies it.
-    pub fn apply(&mut self, mut command: Command) -> Outcome {
+    pub fn apply(&mut self, command: Command) -> Outcome {
+        let entry = self.log(command);
+        self.engine.apply(&[entry]).unwrap().remove(0)
+    }
+
+    /// Puts commands at the end of the log and applies them, in one batch or one after the other.
+    pub fn apply_all(&mut self, commands: Vec<Command>, together: bool) -> Vec<Outcome> {
+        if !together {
+            return commands.into_iter().map(|command| self.apply(command)).collect();
+        }
+        let entries: Vec<ApplyEntry> = commands.into_iter().map(|command| self.log(command)).collect();
+        self.engine.apply(&entries).unwrap()
+    }
+
+    fn log(&mut self, mut command: Command) -> ApplyEntry {
         command.stamp_micros = self.now;
         let log_id = LogId { term: 1, node_id: 1, index: self.log.len() as u64 + 1 };
         let entry = ApplyEntry { log_id, body: EntryBody::Command(command) };
         self.log.push(entry.clone());
-        self.engine.apply(&[entry]).unwrap().remove(0)
+        entry
     }
 
     /// Carries out a write as a server would, going on while it is unfinished.

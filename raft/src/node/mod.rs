@@ -38,7 +38,6 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::core::Core;
 pub use propose::Applied;
-pub(crate) use propose::Refusal;
 pub use read::ReadLevel;
 #[cfg(test)]
 pub(crate) use start::{check_store, raft_config};

@@ -9,7 +9,6 @@
 //! One task stamps and hands over, so that stamps never fall along the log. What is under way is bounded in number and in
 //! bytes; what is beyond is refused at once. A repeated attempt is harmless, since a command carries its request key.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,6 @@ use cairn_proto::peer::{ProposeRequest, propose_response};
 use cairn_proto::storage;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::ClientWriteError;
-use openraft::impls::OneshotResponder;
 use openraft::raft::ClientWriteResult;
 use openraft::{Instant as _, ServerState};
 use prost::Message;
@@ -28,9 +26,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use super::core::Core;
 use super::deadline::answer_by;
 use crate::config::Limits;
-use crate::error::ProposeError;
+use crate::error::{ProposeError, Refusal};
 use crate::network::{Lane, with_deadline, within};
-use crate::types::{LogCommand, TypeConfig};
+use crate::types::{LogCommand, Reply, TypeConfig};
 
 /// Commands that are stamped and handed over in one go.
 const BATCH: usize = 256;
@@ -53,42 +51,13 @@ pub struct Applied {
     pub outcome: storage::Outcome,
 }
 
-/// Why this node did not see a command through.
-#[derive(Debug)]
-pub(crate) enum Refusal {
-    /// Another node leads; nothing was done.
-    NotLeader { leader_id: Option<u64> },
-    /// Too much is under way; nothing was done.
-    Overloaded { retry_after: Duration },
-    /// The log does not take a command of this size; nothing was done.
-    TooLarge { bytes: usize, limit: usize },
-    /// The clock cannot be trusted; nothing was done.
-    Clock(String),
-    /// It is not known whether the command will be applied.
-    Unknown(String),
-    /// The node has stopped.
-    Stopped(String),
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotLeader { .. } => write!(f, "another node leads"),
-            Self::Overloaded { .. } => write!(f, "too many writes are under way"),
-            Self::TooLarge { bytes, limit } => {
-                write!(f, "a write of {bytes} bytes is larger than the limit of {limit}")
-            }
-            Self::Clock(reason) | Self::Unknown(reason) | Self::Stopped(reason) => write!(f, "{reason}"),
-        }
-    }
-}
-
-type Answer = tokio::sync::oneshot::Receiver<ClientWriteResult<TypeConfig>>;
+/// Who waits for the end of a command.
+type Caller = oneshot::Sender<Result<ClientWriteResult<TypeConfig>, Refusal>>;
 
 /// A command on its way to the proposer.
 pub(crate) struct Submission {
     command: storage::Command,
-    handed_over: oneshot::Sender<Result<Answer, Refusal>>,
+    caller: Caller,
 }
 
 /// The bounded entrance to the proposer.
@@ -144,10 +113,9 @@ impl Proposals {
     /// Hands a command that has room to the proposer and awaits its end.
     async fn submit(&self, command: storage::Command) -> Result<Applied, Refusal> {
         let stopped = || Refusal::Stopped("replication has stopped".to_string());
-        let (handed_over, answer) = oneshot::channel();
-        self.queue.send(Submission { command, handed_over }).await.map_err(|_| stopped())?;
-        let answer = answer.await.map_err(|_| stopped())??;
-        match answer.await.map_err(|_| stopped())? {
+        let (caller, answer) = oneshot::channel();
+        self.queue.send(Submission { command, caller }).await.map_err(|_| stopped())?;
+        match answer.await.map_err(|_| stopped())?? {
             Ok(written) => Ok(Applied {
                 position: Position::at(written.log_id.index),
                 outcome: written.data.0.unwrap_or_default(),
@@ -264,30 +232,34 @@ pub(crate) async fn run_proposer(core: Arc<Core>, mut submissions: mpsc::Receive
             taken = submissions.recv_many(&mut batch, BATCH) => if taken == 0 { return },
         }
         let mut leading = await_leadership(&core, &mut led_term).await;
-        for submission in batch.drain(..) {
-            let handed_over = match &leading {
-                Ok(()) => hand_over(&core, submission.command).await,
+        for Submission { command, caller } in batch.drain(..) {
+            let stamped = match &leading {
+                Ok(()) => stamp(&core, command),
                 Err(refusal) => Err(refusal.repeat()),
             };
-            if let Err(refusal @ Refusal::Stopped(_)) = &handed_over {
-                leading = Err(refusal.repeat());
+            match stamped {
+                Ok(command) => {
+                    // Where it fails the reply is gone with it, from which the caller learns that replication has stopped.
+                    if let Err(fatal) = core.raft.client_write_ff(command, Some(Reply(caller))).await {
+                        leading = Err(Refusal::Stopped(fatal.to_string()));
+                    }
+                }
+                Err(refusal) => {
+                    // The caller may have given up.
+                    let _ = caller.send(Err(refusal));
+                }
             }
-            // The caller may have given up.
-            let _ = submission.handed_over.send(handed_over);
         }
     }
 }
 
-async fn hand_over(core: &Core, mut command: storage::Command) -> Result<Answer, Refusal> {
+fn stamp(core: &Core, mut command: storage::Command) -> Result<LogCommand, Refusal> {
     command.stamp_micros = core.stamp().map_err(|fault| match fault.is_lasting() {
         true => Refusal::Clock(fault.to_string()),
         // The next attempt will do better.
         false => Refusal::Unknown(fault.to_string()),
     })?;
-    let (responder, answer) = OneshotResponder::new_pair();
-    let written = core.raft.client_write_ff(LogCommand::new(&command), Some(responder)).await;
-    written.map_err(|fatal| Refusal::Stopped(fatal.to_string()))?;
-    Ok(answer)
+    Ok(LogCommand::new(&command))
 }
 
 /// Makes sure that this node leads, has applied everything that earlier leaders stamped, and is heard by a majority.
@@ -327,19 +299,6 @@ async fn await_leadership(core: &Core, led_term: &mut Option<u64>) -> Result<(),
 
 fn no_majority() -> Refusal {
     Refusal::Unknown("no majority of the nodes can be reached".to_string())
-}
-
-impl Refusal {
-    fn repeat(&self) -> Self {
-        match self {
-            Self::NotLeader { leader_id } => Self::NotLeader { leader_id: *leader_id },
-            Self::Overloaded { retry_after } => Self::Overloaded { retry_after: *retry_after },
-            Self::TooLarge { bytes, limit } => Self::TooLarge { bytes: *bytes, limit: *limit },
-            Self::Clock(reason) => Self::Clock(reason.clone()),
-            Self::Unknown(reason) => Self::Unknown(reason.clone()),
-            Self::Stopped(reason) => Self::Stopped(reason.clone()),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -14,8 +14,10 @@
 //! |---|---|
 //! | `mod.rs` | the type configuration |
 //! | `convert.rs` | both ways between openraft and protobuf |
+//! | `reply.rs` | the way back of a command |
 
 mod convert;
+mod reply;
 
 use std::fmt;
 
@@ -31,6 +33,8 @@ pub use convert::{
     log_id_to_proto, membership_from_proto, membership_to_proto, stored_membership_from_proto,
     stored_membership_to_proto, vote_from_proto, vote_to_proto,
 };
+
+pub use reply::Reply;
 
 /// The one Raft group of today. Every peer message, WAL frame and position names it.
 pub const GROUP: u32 = 0;
@@ -50,7 +54,7 @@ impl RaftTypeConfig for TypeConfig {
     type Payload = openraft::EntryPayload<LogCommand, u64, PeerNode>;
     type Entry = openraft::Entry<<Self::LeaderId as RaftLeaderId>::Committed, Self::Payload>;
     type Responder<T>
-        = openraft::impls::OneshotResponder<Self, T>
+        = Reply<T>
     where
         T: Send + 'static;
     type Batch<T>

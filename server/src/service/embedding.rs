@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cairn_engine::{Embedded, EmbeddedBy, ReadPoint, WriteRequest};
+use cairn_engine::{Embedded, EmbeddedBy, KnownSpace, ReadPoint, WriteRequest};
 use cairn_proto::v1;
 
 use super::{Call, Service, Workers};
@@ -16,7 +16,16 @@ struct Target {
     workers: Workers,
     embedding: String,
     dimension: usize,
-    by: EmbeddedBy,
+}
+
+/// How sure a write must be of its space's embedder before it is proposed. What it relies on is checked again when it is
+/// applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Knowledge {
+    /// What this node has applied; where it knows nothing, or what it knows does not do, it asks as for `Latest`.
+    Own,
+    /// What holds now: costs a question to a majority.
+    Latest,
 }
 
 impl Service {
@@ -33,15 +42,41 @@ impl Service {
         &self,
         call: &Call,
         request: WriteRequest,
+        knowledge: Knowledge,
     ) -> Result<(WriteRequest, Option<Embedded>), Problem> {
         let Some((space, texts)) = request.texts_to_embed() else { return Ok((request, None)) };
         let (space, wanted) = (space.to_owned(), texts.iter().map(Option::is_some).collect::<Vec<_>>());
-        let given = texts.into_iter().flatten().map(str::to_owned).collect();
+        let (by, target) = self.target_of_write(call, &space, knowledge).await?;
+        let vectors = match target {
+            None => vec![None; wanted.len()],
+            Some(target) => {
+                let given = texts.into_iter().flatten().map(str::to_owned).collect();
+                let mut made = self.vectors(call, &target, given).await?.into_iter();
+                wanted.into_iter().map(|wanted| if wanted { made.next() } else { None }).collect()
+            }
+        };
+        Ok((request, Some(Embedded { by, vectors })))
+    }
+
+    /// The embedder of the space of a write, if it has one, and what the write relies on by that.
+    async fn target_of_write(
+        &self,
+        call: &Call,
+        space: &str,
+        knowledge: Knowledge,
+    ) -> Result<(EmbeddedBy, Option<Target>), Problem> {
+        let known = match knowledge {
+            Knowledge::Own => self.node.engine().known_space(&call.principal, space),
+            Knowledge::Latest => None,
+        };
+        if let Some(known) = known
+            && let Ok(target) = self.target_in(space, &known)
+        {
+            return Ok((made_by(&known), target));
+        }
         let point = self.read_point(call, None).await?;
-        let Some(target) = self.target(call, &space, point).await? else { return Ok((request, None)) };
-        let mut made = self.vectors(call, &target, given).await?.into_iter();
-        let vectors = wanted.into_iter().map(|wanted| if wanted { made.next() } else { None }).collect();
-        Ok((request, Some(Embedded { by: target.by, vectors })))
+        let latest = self.read_space(call, space, point).await?;
+        Ok((made_by(&latest), self.target_in(space, &latest)?))
     }
 
     /// Replaces a query by text by the vector of that text.
@@ -66,7 +101,8 @@ impl Service {
         if text.trim().is_empty() {
             return Err(Problem::invalid("text", "must not be empty"));
         }
-        let Some(target) = self.target(call, &request.space, point).await? else {
+        let space = self.read_space(call, &request.space, point).await?;
+        let Some(target) = self.target_in(&request.space, &space)? else {
             return Err(Problem::no_embedder(&request.space, "", ""));
         };
         let vectors = self.vectors(call, &target, vec![text]).await?;
@@ -86,30 +122,38 @@ impl Service {
         Ok(made.await?.into_iter().map(|values| dense(&target.embedding, values)).collect())
     }
 
-    /// The embedder of a space; `None` where it has none.
-    async fn target(&self, call: &Call, space: &str, point: ReadPoint) -> Result<Option<Target>, Problem> {
+    async fn read_space(&self, call: &Call, space: &str, point: ReadPoint) -> Result<KnownSpace, Problem> {
         let request = v1::GetSpaceRequest { name: space.to_owned(), consistency: None };
         let response = self
             .read_at(call, point, move |engine, principal, point| engine.get_space(principal, &request, point))
             .await
             .map_err(|problem| problem.rename_field("name", "space"))?;
-        let found = response.space.unwrap_or_default();
-        let space_id = found.id;
-        let Some(own) = found.embeddings.into_iter().find(|embedding| !embedding.embedder.is_empty()) else {
+        let space = response.space.unwrap_or_default();
+        Ok(KnownSpace { id: space.id, embeddings: space.embeddings })
+    }
+
+    /// The embedder of a space; `None` where it has none.
+    fn target_in(&self, name: &str, space: &KnownSpace) -> Result<Option<Target>, Problem> {
+        let Some(own) = space.embeddings.iter().find(|embedding| !embedding.embedder.is_empty()) else {
             return Ok(None);
         };
-        let Some(v1::embedding::Kind::Dense(dense)) = own.kind else { return Ok(None) };
+        let Some(v1::embedding::Kind::Dense(dense)) = &own.kind else { return Ok(None) };
         let Some((embedder, workers)) = self.embedders.get(&own.embedder) else {
             let known: Vec<_> = self.embedders.names().collect();
-            return Err(Problem::no_embedder(space, &own.embedder, &known.join(", ")));
+            return Err(Problem::no_embedder(name, &own.embedder, &known.join(", ")));
         };
         let model = embedder.model();
         if !model.is_empty() && !own.model.is_empty() && model != own.model {
-            return Err(Problem::other_model(space, &own, model));
+            return Err(Problem::other_model(name, own, model));
         }
-        let by = EmbeddedBy { space_id, embedder: own.embedder, model: own.model };
-        Ok(Some(Target { embedder, workers, embedding: own.name, dimension: dense.dimension as usize, by }))
+        Ok(Some(Target { embedder, workers, embedding: own.name.clone(), dimension: dense.dimension as usize }))
     }
+}
+
+/// What vectors of a space are made by.
+fn made_by(space: &KnownSpace) -> EmbeddedBy {
+    let own = space.embeddings.first().cloned().unwrap_or_default();
+    EmbeddedBy { space_id: space.id, embedder: own.embedder, model: own.model }
 }
 
 fn dense(embedding: &str, values: Vec<f32>) -> v1::Vector {

@@ -24,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::embedding::Knowledge;
 use super::memories::Responses;
 use super::outgoing::{End, hand_over, stream_of};
 use super::{Call, MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX, Record, Service};
@@ -136,7 +137,7 @@ impl Import {
         let call = self.call();
         let command = self
             .service
-            .prepare(&call, WriteRequest::AddMemories(request))
+            .prepare(&call, WriteRequest::AddMemories(request), Knowledge::Own)
             .await
             .map_err(|problem| problem.rename_fields(field_of_import))?;
         Ok(Prepared { command, offset, end })

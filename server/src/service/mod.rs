@@ -47,6 +47,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status};
 
 use self::admission::Gate;
+use self::embedding::Knowledge;
 use crate::auth::authenticate;
 use crate::config::LimitsSection;
 use crate::embed::Embedders;
@@ -284,26 +285,27 @@ impl Service {
     /// write is refused without effect, and the vectors are made again.
     async fn write(&self, call: &Call, mut request: WriteRequest) -> Result<WriteResponse, Problem> {
         self.fit(call, &mut request).await?;
+        let mut knowledge = Knowledge::Own;
         for _ in 1..EMBED_ATTEMPTS_MAX {
             if request.texts_to_embed().is_none() {
                 break;
             }
-            let command = self.prepare(call, request.clone()).await?;
+            let command = self.prepare(call, request.clone(), knowledge).await?;
             match self.carry_out(call, command).await {
-                Err(problem) if problem.reason() == EMBEDDER_CHANGED => {}
+                Err(problem) if problem.reason() == EMBEDDER_CHANGED => knowledge = Knowledge::Latest,
                 result => return result,
             }
         }
-        let command = self.prepare(call, request).await?;
+        let command = self.prepare(call, request, knowledge).await?;
         self.carry_out(call, command).await
     }
 
     /// Makes vectors for the texts of a write, validates it, and makes it ready for the log.
-    async fn prepare(&self, call: &Call, request: WriteRequest) -> Result<Command, Problem> {
+    async fn prepare(&self, call: &Call, request: WriteRequest, knowledge: Knowledge) -> Result<Command, Problem> {
         if !matches!(request, WriteRequest::DeleteMemories(_) | WriteRequest::DeleteSpace(_)) {
             self.node.admit_growth()?;
         }
-        let (request, embedded) = self.embed(call, request).await?;
+        let (request, embedded) = self.embed(call, request, knowledge).await?;
         let (engine, principal) = (self.node.engine(), call.principal.clone());
         let is_small = request.encoded_len() <= PREPARED_HERE_BYTES_MAX;
         let prepare = move || {

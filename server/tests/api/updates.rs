@@ -95,6 +95,26 @@ async fn texts_are_embedded_anew_where_the_space_changes_meanwhile() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_text_gets_its_vector_from_the_moment_on_at_which_its_space_has_an_embedder() {
+    let mut node = TestNode::start().await;
+    node.create(space("words", 384, "")).await;
+    node.add("words", vec![memory("a", "tea", &[])]).await;
+    node.add("words", vec![memory("b", "tea", &[])]).await;
+    let mut with_embedder = space("words", 384, "hash");
+    with_embedder.embeddings[0].name = "default".into();
+    let request = v1::UpdateSpaceRequest {
+        space: Some(with_embedder),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["embeddings.default.embedder".into()] }),
+        ..Default::default()
+    };
+    node.spaces.update_space(request).await.unwrap();
+    node.add("words", vec![memory("c", "tea", &[])]).await;
+    assert_eq!(best(&mut node, "tea").await.0, "c");
+    let found = node.memories.search_memories(by_vector("words", &[0.05; 384])).await.unwrap().into_inner();
+    assert_eq!(found.hits.len(), 1, "the others were written without a vector");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_content_without_an_embedder_needs_a_vector() {
     let mut node = TestNode::with_notes().await;
     node.add("notes", vec![memory("a", "tea", &[1.0, 0.0, 0.0, 0.0])]).await;
