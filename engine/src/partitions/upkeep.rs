@@ -20,8 +20,10 @@ use parking_lot::{Condvar, Mutex};
 use super::checkpoint::Keeper;
 use super::{Slot, State, cores};
 
-/// How many vectors each thread plans under one read lock: they take less than a millisecond.
-const PLANNED_PER_THREAD: usize = 6;
+/// How many vectors each thread plans under one read lock: they take some tenths of a millisecond.
+const PLANNED_PER_THREAD: usize = 2;
+/// As many where all threads plan, so that they are worth starting.
+const PLANNED_PER_THREAD_OF_MANY: usize = 6;
 /// With more than this many vectors to link, as after a start, all cores plan.
 const MANY: u64 = 512;
 /// With more than this many steps of upkeep left, the writer helps: it gets slower, and searches do not.
@@ -119,7 +121,7 @@ impl Shared {
 /// it catches up in the end, and no write waits for all that a partition has left after its start.
 pub(super) fn catch_up(slot: &Slot, changes: usize) {
     let is_behind = || matches!(&*slot.state.read(), State::Ready(partition) if partition.upkeep_left() > LEFT_MAX);
-    for _ in 0..(changes * 2).div_ceil(PLANNED_PER_THREAD) {
+    for _ in 0..(changes * 2).div_ceil(PLANNED_PER_THREAD_OF_MANY) {
         if !is_behind() || !do_some(slot) {
             return;
         }
@@ -131,12 +133,15 @@ fn do_some(slot: &Slot) -> bool {
     let _turn = slot.upkeep_turn.lock();
     let plans = match &*slot.state.read() {
         State::Ready(partition) => {
-            let threads = if partition.waiting() > MANY { cores() } else { 1 };
-            partition.plan(PLANNED_PER_THREAD * threads, threads)
+            let (threads, each) = match partition.waiting() > MANY {
+                true => (cores(), PLANNED_PER_THREAD_OF_MANY),
+                false => (1, PLANNED_PER_THREAD),
+            };
+            partition.plan(each * threads, threads)
         }
         _ => return false,
     };
-    let mut state = slot.state.write();
+    let mut state = slot.change();
     let State::Ready(partition) = &mut *state else { return false };
     let before = partition.upkeep_left();
     partition.join(plans);

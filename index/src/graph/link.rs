@@ -1,5 +1,6 @@
 //! Adding a node: its neighbours are picked among the nearest nodes such that none is much nearer to another one picked than
-//! to the node itself; then each of them takes the node into its own row. The first, longer part only reads.
+//! to the node itself; then each of them takes the node into its own row. The first, longer part only reads; it also picks anew what
+//! is to stay in rows that are full, and the second part only checks that nothing has changed since.
 
 use zeroize::Zeroize;
 
@@ -34,13 +35,25 @@ pub(crate) struct Plan {
     /// The codes that the plan was made for.
     codes: Vec<u8>,
     picked: Vec<u32>,
+    pub(super) full: Vec<FullRow>,
+}
+
+/// A full row as it was when a node was to be taken into it, and what is to become of it.
+pub(super) struct FullRow {
+    from: u32,
+    row: [u32; DEGREE_MAX],
+    /// One bit for each place of the row: whether a child of the row's node is there.
+    children: u64,
+    /// Whether the new node was to be a child too.
+    is_parent: bool,
+    picked: Vec<u32>,
 }
 
 impl Plan {
     /// For what finds neighbours itself.
     #[cfg(feature = "hnsw-rs")]
     pub(crate) fn without_neighbours(slot: u32, codes: &[u8]) -> Self {
-        Self { slot, codes: codes.to_vec(), picked: Vec::new() }
+        Self { slot, codes: codes.to_vec(), picked: Vec::new(), full: Vec::new() }
     }
 
     /// Whether the slot still holds the vector that the plan was made for.
@@ -74,9 +87,58 @@ impl Graph {
         let found: Vec<u32> = scratch.found().map(|node| node.slot).collect();
         let candidates = self.candidates(store, slot, &codes, &found);
         scratch.codes = codes;
-        let mut picked = self.pick(store, slot, &candidates, LINK_DEGREE, scratch);
+        let mut picked = pick(store, slot, &candidates, LINK_DEGREE, |_| false, scratch);
         fill(&mut picked, &candidates, LINK_DEGREE_MIN);
-        Plan { slot, codes: own.to_vec(), picked }
+        let full = self.full_rows(store, slot, &picked, scratch);
+        Plan { slot, codes: own.to_vec(), picked, full }
+    }
+
+    /// What is to become of the full rows that a new node will be taken into.
+    fn full_rows(&self, store: &VectorStore, slot: u32, picked: &[u32], scratch: &mut Scratch) -> Vec<FullRow> {
+        let parent = self.parent_near(picked);
+        let other = Some(parent).filter(|parent| *parent != IS_ROOT && !picked.contains(parent));
+        let mut full = Vec::new();
+        for from in picked.iter().copied().chain(other) {
+            let Ok(row) = <[u32; DEGREE_MAX]>::try_from(self.neighbours(from)) else { continue };
+            let is_parent = from == parent;
+            if row.iter().all(|next| *next != slot && self.contains(*next)) {
+                let picked = self.pruned(store, from, &row, slot, is_parent, scratch);
+                full.push(FullRow { from, row, children: self.children_in(from, &row), is_parent, picked });
+            }
+        }
+        full
+    }
+
+    /// What is left of a full row with another node in it.
+    fn pruned(
+        &self,
+        store: &VectorStore,
+        from: u32,
+        row: &[u32],
+        new: u32,
+        is_parent: bool,
+        scratch: &mut Scratch,
+    ) -> Vec<u32> {
+        let slots: Vec<u32> = row.iter().copied().chain([new]).collect();
+        signed(store.codes_of(from), &mut scratch.codes);
+        let candidates = self.candidates(store, from, &scratch.codes, &slots);
+        let is_child = |slot: u32| if slot == new { is_parent } else { self.is_child(slot, from) };
+        pick(store, from, &candidates, PRUNED_DEGREE, is_child, scratch)
+    }
+
+    /// One bit for each place of a row: whether a child of its node is there.
+    fn children_in(&self, from: u32, row: &[u32]) -> u64 {
+        row.iter().enumerate().fold(0, |bits, (place, slot)| bits | u64::from(self.is_child(*slot, from)) << place)
+    }
+
+    /// What a plan says of a full row, if it is still as it was then.
+    fn planned_row<'p>(&self, full: &'p [FullRow], from: u32, to: u32) -> Option<&'p [u32]> {
+        let known = full.iter().find(|known| known.from == from)?;
+        let is_same = *self.neighbours(from) == known.row
+            && known.is_parent == self.is_child(to, from)
+            && known.row.iter().all(|next| self.contains(*next))
+            && self.children_in(from, &known.row) == known.children;
+        is_same.then_some(&known.picked)
     }
 
     /// Adds a node as planned, with those of its neighbours that are still there; the rest as for [`Self::link`].
@@ -91,11 +153,12 @@ impl Graph {
         self.set_neighbours(slot, &picked);
         let parent = self.parent_near(&picked);
         self.set_node(slot, parent);
-        for neighbour in &picked {
-            self.add_edge(store, *neighbour, slot);
-        }
-        if parent != IS_ROOT && !picked.contains(&parent) {
-            self.add_edge(store, parent, slot);
+        let other = Some(parent).filter(|parent| *parent != IS_ROOT && !picked.contains(parent));
+        for from in picked.iter().copied().chain(other) {
+            match self.planned_row(&plan.full, from, slot) {
+                Some(row) => self.set_neighbours(from, row),
+                None => self.add_edge(store, from, slot),
+            }
         }
         self.entries.offer(slot, self.count, store);
     }
@@ -119,29 +182,6 @@ impl Graph {
         }
         candidates.sort_unstable_by(|a, b| a.distance.total_cmp(&b.distance).then(a.slot.cmp(&b.slot)));
         candidates
-    }
-
-    /// Picks at most `limit` neighbours in different directions; the node's children are always among them.
-    pub(super) fn pick(
-        &self,
-        store: &VectorStore,
-        of: u32,
-        candidates: &[Candidate],
-        limit: usize,
-        scratch: &mut Scratch,
-    ) -> Vec<u32> {
-        let children = candidates.iter().filter(|candidate| self.is_child(candidate.slot, of)).count();
-        let mut open = limit.saturating_sub(children);
-        let mut picked: Vec<u32> = Vec::with_capacity(limit.max(children));
-        for candidate in candidates {
-            if self.is_child(candidate.slot, of) {
-                picked.push(candidate.slot);
-            } else if open > 0 && candidate.slot != of && !is_occluded(store, candidate, &picked, &mut scratch.codes) {
-                picked.push(candidate.slot);
-                open -= 1;
-            }
-        }
-        picked
     }
 
     /// Adds candidates to a row that lie in other directions than what is in it, up to so many.
@@ -205,13 +245,35 @@ impl Graph {
             self.set_neighbours(from, &slots);
             return;
         }
+        slots.pop();
         let mut scratch = std::mem::take(&mut self.scratch);
-        signed(store.codes_of(from), &mut scratch.codes);
-        let candidates = self.candidates(store, from, &scratch.codes, &slots);
-        let picked = self.pick(store, from, &candidates, PRUNED_DEGREE, &mut scratch);
+        let picked = self.pruned(store, from, &slots, to, self.is_child(to, from), &mut scratch);
         self.scratch = scratch;
         self.set_neighbours(from, &picked);
     }
+}
+
+/// Picks at most `limit` neighbours in different directions; the node's children are always among them.
+fn pick(
+    store: &VectorStore,
+    of: u32,
+    candidates: &[Candidate],
+    limit: usize,
+    is_child: impl Fn(u32) -> bool,
+    scratch: &mut Scratch,
+) -> Vec<u32> {
+    let children = candidates.iter().filter(|candidate| is_child(candidate.slot)).count();
+    let mut open = limit.saturating_sub(children);
+    let mut picked: Vec<u32> = Vec::with_capacity(limit.max(children));
+    for candidate in candidates {
+        if is_child(candidate.slot) {
+            picked.push(candidate.slot);
+        } else if open > 0 && candidate.slot != of && !is_occluded(store, candidate, &picked, &mut scratch.codes) {
+            picked.push(candidate.slot);
+            open -= 1;
+        }
+    }
+    picked
 }
 
 /// Adds the nearest candidates that were not picked, so that a node in the midst of a crowd of near-equal ones is named by
