@@ -131,11 +131,11 @@ impl Engine {
         requests::prepare(self.store.sealer(), principal, request, Some(embedded))
     }
 
-    /// The space that a write names, as it was when a write to it was last applied here; `None` where none was lately. To
+    /// The space that a write names, as it was when it was last read or written here; `None` where that is too long ago. To
     /// be used for [`Embedded::by`] only, which is checked when the write is applied: another node may know better.
     #[must_use]
     pub fn known_space(&self, principal: &Principal, name: &str) -> Option<KnownSpace> {
-        let space = self.known_spaces.get(principal.tenant.0, name)?;
+        let space = self.known_spaces.latest(principal.tenant.0, name)?;
         Some(KnownSpace { id: space.reference.space, embeddings: space.definition().embeddings.clone() })
     }
 
@@ -216,8 +216,7 @@ impl Engine {
         let is_drop = |(space, change): &(SpaceRef, IndexChange)| matches!(change, IndexChange::Drop).then_some(*space);
         let dropped: Vec<_> = applied.changes.iter().filter_map(is_drop).collect();
         if applied.spaces_changed {
-            // Before the change can be seen, so that nobody who has seen it finds the space as it was.
-            self.known_spaces.forget();
+            self.known_spaces.forget(index);
         }
         self.partitions.publish(index, applied.changes, || self.store.write(applied.batch)).map_err(must_stop)?;
         self.dropped.lock().extend(dropped);
@@ -284,6 +283,7 @@ impl Engine {
         Ok(Reader {
             store: &self.store,
             partitions: &self.partitions,
+            known: &self.known_spaces,
             tenant: principal.tenant.0,
             time_micros: at.time_micros,
         })

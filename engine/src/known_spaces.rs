@@ -1,9 +1,9 @@
-//! The spaces that commands were lately applied to, found by name without a look at their rows.
+//! The spaces that were lately written to or read, found by name without a look at their rows.
 //!
 //! ```text
-//!   apply: a command on memories --resolve--> known? else its rows, and known from then on
-//!          any other command     --forget---> rows only for the rest of the chunk, nothing known after it
-//!   anybody: get -- what the space was at the last look; a write that relies on it is checked when it is applied
+//!   apply, before a chunk that changes spaces can be seen:  forget -- nothing is known, from that log index on
+//!   apply and reads:  get, else the rows and keep -- of a state in which that change can be seen
+//!   a writer before it proposes:  latest -- checked when the write is applied
 //! ```
 
 use std::collections::HashMap;
@@ -16,30 +16,48 @@ use crate::spaces::SpaceInfo;
 /// Spaces that are kept; when there are more, all are forgotten.
 const KEPT_MAX: usize = 1_024;
 
-/// By tenant and name; aliases count as names.
-type ByName = HashMap<u64, HashMap<String, Arc<SpaceInfo>>>;
-
 /// See the module.
 #[derive(Default)]
-pub(crate) struct KnownSpaces(RwLock<ByName>);
+pub(crate) struct KnownSpaces(RwLock<Known>);
+
+#[derive(Default)]
+struct Known {
+    /// The log index of the last change of a space.
+    changed_at: u64,
+    /// By tenant and name, aliases too: the spaces in every state from that index on.
+    spaces: HashMap<u64, HashMap<String, Arc<SpaceInfo>>>,
+}
 
 impl KnownSpaces {
-    /// The space of a name or alias.
-    pub(crate) fn get(&self, tenant: u64, name: &str) -> Option<Arc<SpaceInfo>> {
-        self.0.read().get(&tenant)?.get(name).cloned()
-    }
-
-    /// Keeps what a name means. Only for the applying thread, and only for what is stored.
-    pub(crate) fn keep(&self, tenant: u64, name: &str, space: &Arc<SpaceInfo>) {
-        let mut tenants = self.0.write();
-        if tenants.values().map(HashMap::len).sum::<usize>() >= KEPT_MAX {
-            tenants.clear();
+    /// What a name means in the state at a log index.
+    pub(crate) fn get(&self, tenant: u64, name: &str, index: u64) -> Option<Arc<SpaceInfo>> {
+        let known = self.0.read();
+        if index < known.changed_at {
+            return None;
         }
-        tenants.entry(tenant).or_default().insert(name.to_owned(), Arc::clone(space));
+        known.spaces.get(&tenant)?.get(name).cloned()
     }
 
-    /// Forgets all of them.
-    pub(crate) fn forget(&self) {
-        self.0.write().clear();
+    /// What a name means as far as is known here.
+    pub(crate) fn latest(&self, tenant: u64, name: &str) -> Option<Arc<SpaceInfo>> {
+        self.get(tenant, name, u64::MAX)
+    }
+
+    /// Keeps what a name means in the state at a log index, unless a space has changed since.
+    pub(crate) fn keep(&self, tenant: u64, name: &str, index: u64, space: &Arc<SpaceInfo>) {
+        let mut known = self.0.write();
+        if index < known.changed_at {
+            return;
+        }
+        if known.spaces.values().map(HashMap::len).sum::<usize>() >= KEPT_MAX {
+            known.spaces.clear();
+        }
+        known.spaces.entry(tenant).or_default().insert(name.to_owned(), Arc::clone(space));
+    }
+
+    /// Forgets all of them, since the entry at this log index may have changed some. To be called before anybody can see
+    /// the change: then whoever sees it finds nothing that was kept before.
+    pub(crate) fn forget(&self, index: u64) {
+        *self.0.write() = Known { changed_at: index, spaces: HashMap::new() };
     }
 }

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cairn_engine::{
-    EMBEDDER_CHANGED, Embedded, EmbeddedBy, Engine, Error, ErrorKind, Options, Position, WriteRequest, WriteResponse,
+    ApplyEntry, EMBEDDER_CHANGED, Embedded, EmbeddedBy, Engine, EntryBody, Error, ErrorKind, LogId, Options, Position,
+    WriteRequest, WriteResponse,
 };
 use cairn_proto::storage::{Outcome, outcome};
 use cairn_proto::v1;
@@ -479,4 +480,47 @@ fn what_was_written_without_a_vector_is_refused_where_the_space_has_an_embedder_
     let outcome = bed.apply(late);
     let refused = bed.engine.respond(&outcome, Position::at(1)).unwrap_err();
     assert_eq!(*refused.kind(), ErrorKind::FailedPrecondition { reason: EMBEDDER_CHANGED.into() }, "{refused}");
+}
+
+/// Readers remember spaces too; what they find must be of the state that their position names.
+#[test]
+fn a_name_means_what_it_meant_at_the_position_of_the_read() {
+    const SWITCHES: u64 = 400;
+    let mut bed = Bed::new();
+    for name in ["blue", "green"] {
+        bed.create_space(space(name, 2)).unwrap();
+        bed.add(name, vec![memory("a", name)]).unwrap();
+    }
+    set_alias(&mut bed, "live", "blue").unwrap();
+    let first = bed.log.len() as u64;
+    let target = |index: u64| if (index - first) % 2 == 0 { "blue" } else { "green" };
+    let entries: Vec<ApplyEntry> = (first + 1..=first + SWITCHES)
+        .map(|index| {
+            let request =
+                v1::SetAliasRequest { alias: "live".into(), space: target(index).into(), request_id: String::new() };
+            let mut command = bed.engine.prepare(&me(), WriteRequest::SetAlias(request)).unwrap();
+            command.stamp_micros = bed.now;
+            ApplyEntry { log_id: LogId { term: 1, node_id: 1, index }, body: EntryBody::Command(command) }
+        })
+        .collect();
+    let (engine, at) = (&bed.engine, bed.at());
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                let request =
+                    v1::GetMemoriesRequest { space: "live".into(), ids: vec!["a".into()], ..Default::default() };
+                loop {
+                    let found = engine.get_memories(&me(), &request, &at).unwrap();
+                    let index = Position::decode("position", &found.position).unwrap().index;
+                    assert_eq!(found.memories[0].content, target(index), "at {index}");
+                    if index == first + SWITCHES {
+                        return;
+                    }
+                }
+            });
+        }
+        for entry in &entries {
+            engine.apply(std::slice::from_ref(entry)).unwrap();
+        }
+    });
 }

@@ -196,11 +196,11 @@ impl<'a> Applier<'a> {
         if self.spaces_changed {
             return from_rows();
         }
-        if let Some(space) = self.known.get(tenant, name) {
+        if let Some(space) = self.known.get(tenant, name, self.index) {
             return Ok(space);
         }
         let space = from_rows()?;
-        self.known.keep(tenant, name, &space);
+        self.known.keep(tenant, name, self.index, &space);
         Ok(space)
     }
 

@@ -20,19 +20,22 @@ mod spaces;
 
 pub use feed::{FeedCursor, FeedPage};
 
-use cairn_proto::storage::{AppliedRecord, MemoryRecord};
+use std::sync::Arc;
+
+use cairn_proto::storage::MemoryRecord;
 use cairn_proto::v1;
 use cairn_proto::v1::vector::Data;
 use prost::Message;
 
 use crate::apply::{vector_from_row, wire_record};
 use crate::error::{Error, Result};
+use crate::known_spaces::KnownSpaces;
 use crate::partitions::Partitions;
 use crate::position::Position;
 use crate::requests::check_space_name;
 use crate::requests::limits::{ANSWER_BYTES_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
 use crate::spaces::SpaceInfo;
-use crate::store::keys::{Key, Kind, LookupId, MetaItem, SpaceRef, end_of_time, prefix_of_kind};
+use crate::store::keys::{Key, Kind, LookupId, SpaceRef, end_of_time, prefix_of_kind};
 use crate::store::rocks::{Store, View};
 use crate::store::{Rows, decode};
 
@@ -41,6 +44,7 @@ use crate::store::{Rows, decode};
 pub(crate) struct Reader<'a> {
     pub(crate) store: &'a Store,
     pub(crate) partitions: &'a Partitions,
+    pub(crate) known: &'a KnownSpaces,
     pub(crate) tenant: u64,
     /// Memories that expire at or before this time are not seen.
     pub(crate) time_micros: i64,
@@ -48,17 +52,21 @@ pub(crate) struct Reader<'a> {
 
 impl Reader<'_> {
     /// The space of a request, in a view.
-    fn space(&self, view: &View<'_>, name: &str) -> Result<SpaceInfo> {
+    fn space(&self, view: &View<'_>, name: &str) -> Result<Arc<SpaceInfo>> {
+        let index = view.applied_index()?;
+        if let Some(space) = self.known.get(self.tenant, name, index) {
+            return Ok(space);
+        }
         check_space_name("space", name)?;
-        crate::spaces::resolve(view, view.sealer(), self.tenant, name)
+        let space = Arc::new(crate::spaces::resolve(view, view.sealer(), self.tenant, name)?);
+        self.known.keep(self.tenant, name, index, &space);
+        Ok(space)
     }
 }
 
 /// The position of a view, as clients get it.
 fn position(view: &View<'_>) -> Result<String> {
-    let applied: AppliedRecord = view.get_message(&Key::Meta(MetaItem::Applied))?.unwrap_or_default();
-    let index = applied.applied.map_or(0, |applied| applied.index);
-    Ok(Position { group: view.sealer().group(), index }.encode())
+    Ok(Position { group: view.sealer().group(), index: view.applied_index()? }.encode())
 }
 
 /// A memory's record; `None` where it is not there.

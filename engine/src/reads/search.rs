@@ -1,6 +1,7 @@
 //! SearchMemories and CountMemories: matched by the partition, fetched from the store in the same state.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use cairn_index::Filter;
@@ -177,8 +178,11 @@ impl<'a> Reader<'a> {
         name: &str,
         selection: impl Fn(&SpaceInfo) -> Result<Filter>,
         mut read: impl FnMut(&Partition, &View<'a>, &SpaceInfo, &Filter) -> Result<T>,
-    ) -> Result<(SpaceInfo, T, View<'a>)> {
-        let mut space = self.space(&self.store.view(), name)?;
+    ) -> Result<(Arc<SpaceInfo>, T, View<'a>)> {
+        let mut space = match self.known.latest(self.tenant, name) {
+            Some(space) => space,
+            None => self.space(&self.store.view(), name)?,
+        };
         loop {
             let filter = selection(&space)?;
             let (result, view) = self.partitions.read(self.store, &space, |partition, view| {

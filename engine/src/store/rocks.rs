@@ -7,6 +7,7 @@
 //! - The header row is the first thing that becomes durable.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use cairn_proto::storage::{AppliedRecord, StoreHeader};
 use prost::Message;
@@ -36,6 +37,8 @@ pub(crate) struct Store {
 pub(crate) struct View<'a> {
     snapshot: rocksdb::Snapshot<'a>,
     sealer: &'a Sealer,
+    /// Read when it is first asked for.
+    applied_index: OnceLock<u64>,
 }
 
 /// The size of the first level that compactions fill, in write buffers: as much as the flushed ones that go into it at once.
@@ -181,7 +184,7 @@ impl Store {
 
     /// A view of the state as it is now.
     pub(crate) fn view(&self) -> View<'_> {
-        View { snapshot: self.db.snapshot(), sealer: &self.sealer }
+        View { snapshot: self.db.snapshot(), sealer: &self.sealer, applied_index: OnceLock::new() }
     }
 
     /// The stored rows of `[start, end)` in order of their keys.
@@ -224,9 +227,13 @@ impl View<'_> {
 
     /// The last log index that is applied in this view; 0: none.
     pub(crate) fn applied_index(&self) -> Result<u64> {
+        if let Some(index) = self.applied_index.get() {
+            return Ok(*index);
+        }
         let key = Key::Meta(MetaItem::Applied);
         let record: Option<AppliedRecord> = self.get(&key)?.map(|row| decode(&key, &row)).transpose()?;
-        Ok(record.and_then(|record| record.applied).map_or(0, |id| id.index))
+        let index = record.and_then(|record| record.applied).map_or(0, |id| id.index);
+        Ok(*self.applied_index.get_or_init(|| index))
     }
 
     /// The stored rows of `[start, end)` in order of their keys, or backwards.
