@@ -433,6 +433,23 @@ fn inspecting(data: &Path, root_key: &Path) {
     assert!(report["segments"].as_array().is_some_and(|segments| !segments.is_empty()), "{report}");
     let rows = report["store"]["rows"].as_array().unwrap();
     assert!(rows.iter().any(|kind| kind["kind"] == "meta"), "{report}");
+    let show = |more: &[&str]| {
+        run_at("http://127.0.0.1:1", &[&["inspect", data, "--root-key", root_key, "--rows"], more].concat(), "")
+    };
+    let all = show(&["--all"]);
+    assert_eq!((all.code, all.stderr.as_str()), (DONE, ""), "{all:?}");
+    let expected =
+        ["space_name 1/default = space 1\n", "tenant_name default = 1\n", "memory 1/", " = \"two\" v2 created="];
+    assert!(expected.iter().all(|text| all.stdout.contains(text)), "{all:?}");
+    assert!(!all.stdout.contains("cannot be shown"), "{all:?}");
+    let some = show(&["--kind", "space", "-n", "1", "-o", "json"]);
+    let row = json_lines(&some.stdout).remove(0);
+    assert_eq!((row["kind"].as_str(), some.stderr.contains("--all")), (Some("space"), true), "{some:?}");
+    let unknown = show(&["--kind", "memories"]);
+    assert!(unknown.code == 1 && unknown.stderr.contains("memory, vector"), "{unknown:?}");
+    let sealed = run_at("http://127.0.0.1:1", &["inspect", data, "--rows"], "");
+    assert!(sealed.code == USAGE && sealed.stderr.contains("--root-key"), "{sealed:?}");
+
     let elsewhere = run_at("http://127.0.0.1:1", &["inspect", "/"], "");
     assert!(elsewhere.stderr.contains("no data directory of Cairn"), "{elsewhere:?}");
 }

@@ -22,6 +22,7 @@ mod filters;
 mod inspect;
 pub mod keyring;
 mod known_spaces;
+mod notation;
 mod options;
 mod partitions;
 mod position;
@@ -37,7 +38,7 @@ pub use api::{
 };
 pub use engine::{EMBEDDER_CHANGED, Engine, SUPPORTED_CLUSTER_VERSION};
 pub use error::{Error, ErrorKind, Result, Violation};
-pub use inspect::{RowsReport, StoreReport, inspect};
+pub use inspect::{RowText, RowsReport, StoreReport, inspect, inspect_rows};
 pub use options::{COMPACTION_WRITE_BUFFERS, Limits, Options};
 pub use partitions::IndexCounts;
 pub use position::{GroupId, LogId, Position};

@@ -30,20 +30,14 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use cairn_proto::storage::command::Body;
-use cairn_proto::storage::outcome::Result as OutcomeResult;
-use cairn_proto::storage::{
-    AppliedRecord, DedupRecord, FeedRecord, MemoryRecord, NamespaceRecord, Outcome, RevisionRecord,
-    SpaceCountersRecord, SpaceNameRecord, SpaceRecord, TenantRecord,
-};
 use cairn_proto::v1;
 use goldenscript::ArgumentConsumer;
-use prost::Message;
 
 use crate::api::{ApplyEntry, Embedded, EntryBody, Principal, WriteRequest};
-use crate::apply::vector_from_row;
 use crate::crypto::{ClusterId, TenantId};
 use crate::engine::Engine;
 use crate::keyring::{Keyring, RootKey};
+use crate::notation::{self, Notation};
 use crate::options::{Limits, Options};
 use crate::position::LogId;
 use crate::store::keys::{Key, LookupDomain, LookupId, prefix_of_kind};
@@ -88,7 +82,7 @@ impl Script {
 
     fn apply_entry(&mut self, entry: &ApplyEntry) -> Result<String, Failure> {
         let outcome = self.engine.apply(std::slice::from_ref(entry))?.remove(0);
-        let mut output = show_outcome(&outcome);
+        let mut output = format!("{}\n", notation::outcome(&outcome));
         let after = self.read_rows()?;
         let mut lines = Vec::new();
         for (key, (label, value)) in &self.rows {
@@ -153,10 +147,6 @@ impl Script {
         self.learn(LookupDomain::Request, None, &parts, request)
     }
 
-    fn name(&self, id: &LookupId) -> &str {
-        self.names.get(id).map_or("?", String::as_str)
-    }
-
     fn read_rows(&self) -> Result<Rows, Failure> {
         let view = self.engine.store().view();
         let group = view.sealer().group();
@@ -171,8 +161,8 @@ impl Script {
             if key.kind().in_digest() {
                 digest = digest.wrapping_add(row_digest(group, &key, &plain));
             }
-            if let Some(shown) = self.show_value(&key, &plain)? {
-                rows.insert(bytes.to_vec(), (self.show_key(&key), shown));
+            if let Some(shown) = self.show_record(&key, &plain)? {
+                rows.insert(bytes.to_vec(), (self.notation(|notation| notation.key(&key)), shown));
             }
             cursor.advance();
         }
@@ -180,167 +170,25 @@ impl Script {
         Ok(rows)
     }
 
-    fn show_key(&self, key: &Key) -> String {
-        let fields = match key {
-            Key::Meta(item) => format!("{item:?}"),
-            Key::Tenant { tenant } => format!("{tenant}"),
-            Key::TenantName { name } => self.name(name).to_string(),
-            Key::Space(space) | Key::SpaceCounters(space) | Key::Build(space) => {
-                format!("{}/{}", space.tenant, space.space)
-            }
-            Key::SpaceName { tenant, name } => format!("{tenant}/{}", self.name(name)),
-            Key::Memory { space, memory } => format!("{}/{}/{}", space.tenant, space.space, self.name(memory)),
-            Key::Vector { space, embedding, memory } => {
-                format!("{}/{}/{embedding}/{}", space.tenant, space.space, self.name(memory))
-            }
-            Key::ByCreated { space, time_micros, memory } | Key::ByUpdated { space, time_micros, memory } => {
-                format!("{}/{}/{}/{}", space.tenant, space.space, seconds(*time_micros), self.name(memory))
-            }
-            Key::Expiry { time_micros, space, memory } => {
-                format!("{}/{}/{}/{}", seconds(*time_micros), space.tenant, space.space, self.name(memory))
-            }
-            Key::Content { space, .. } => format!("{}/{}/(scope and content)", space.tenant, space.space),
-            Key::Namespace { space, path } => format!("{}/{}/{}", space.tenant, space.space, self.name(path)),
-            Key::History { space, memory, version } => {
-                format!("{}/{}/{}/{version}", space.tenant, space.space, self.name(memory))
-            }
-            Key::Request { tenant, request } => format!("{tenant}/{}", self.name(request)),
-            Key::RequestExpiry { time_micros, tenant, request } => {
-                format!("{}/{tenant}/{}", seconds(*time_micros), self.name(request))
-            }
-            Key::Feed { index, space, changes } => format!("{index}/{}/{}/{changes}", space.tenant, space.space),
-        };
-        format!("{} {fields}", key.kind().name())
+    fn notation<R>(&self, show: impl FnOnce(&Notation<'_>) -> R) -> R {
+        let name = |id: &LookupId| self.names.get(id).map_or("?", String::as_str).to_owned();
+        show(&Notation { name: &name, time: &seconds })
     }
 
-    /// The value of a row; `None` for rows that are not shown: the header, and requests whose id nobody chose.
-    fn show_value(&self, key: &Key, plain: &[u8]) -> Result<Option<String>, Failure> {
-        Ok(Some(match key {
-            Key::Meta(crate::store::keys::MetaItem::Header) => return Ok(None),
-            Key::Meta(_) => {
-                let record = AppliedRecord::decode(plain)?;
-                let index = record.applied.map_or(0, |applied| applied.index);
-                let membership = String::from_utf8_lossy(&record.membership).into_owned();
-                format!(
-                    "index {index}, stamp {}, {} requests, {} changes, membership {membership:?}",
-                    seconds(record.stamp_micros),
-                    record.dedup_rows,
-                    record.feed_changes
-                )
-            }
-            Key::Tenant { .. } => {
-                let record = TenantRecord::decode(plain)?;
-                format!("{:?}, next space {}, {} spaces", record.name, record.next_space_id, record.spaces)
-            }
-            Key::TenantName { .. } => format!("{}", u64::from_be_bytes(plain.try_into()?)),
-            Key::Space(_) => {
-                let record = SpaceRecord::decode(plain)?;
-                let space = record.definition.unwrap_or_default();
-                let aliases =
-                    if space.aliases.is_empty() { String::new() } else { format!(" aliases {:?}", space.aliases) };
-                format!("{:?} version {}{aliases}", space.name, record.version)
-            }
-            Key::SpaceName { .. } => {
-                let record = SpaceNameRecord::decode(plain)?;
-                format!("{}space {}", if record.alias { "alias of " } else { "" }, record.space_id)
-            }
-            Key::SpaceCounters(_) => {
-                let record = SpaceCountersRecord::decode(plain)?;
-                format!("{} memories, {} vectors", record.memories, record.vectors)
-            }
-            Key::Memory { .. } => show_memory(&MemoryRecord::decode(plain)?),
-            Key::History { .. } => update::show_revision(&RevisionRecord::decode(plain)?),
-            Key::Vector { .. } => format!("{:?}", vector_from_row(plain).ok_or("a bad vector row")?),
-            Key::ByCreated { .. } | Key::ByUpdated { .. } | Key::Expiry { .. } => String::new(),
-            Key::Content { .. } => self.name(&plain.try_into()?).to_string(),
-            Key::Namespace { .. } => {
-                let record = NamespaceRecord::decode(plain)?;
-                format!("{:?} {} memories", record.path, record.memories)
-            }
+    /// The record of a row; `None` for rows that are not shown: the header, and requests whose id nobody chose.
+    fn show_record(&self, key: &Key, plain: &[u8]) -> Result<Option<String>, Failure> {
+        match key {
+            Key::Meta(crate::store::keys::MetaItem::Header) => Ok(None),
             Key::Request { request, .. } | Key::RequestExpiry { request, .. } if !self.names.contains_key(request) => {
-                return Ok(None);
+                Ok(None)
             }
-            Key::Request { .. } => {
-                let record = DedupRecord::decode(plain)?;
-                let outcome = show_outcome(&record.outcome.unwrap_or_default());
-                let cursor: Option<LookupId> = record.cursor.as_ref().try_into().ok();
-                let cursor = cursor.map(|_| ", behind a row").unwrap_or_default();
-                format!("{}, until {}{cursor}", outcome.trim_end(), seconds(record.expires_at_micros))
-            }
-            Key::RequestExpiry { .. } => String::new(),
-            Key::Build(_) => {
-                let record = cairn_proto::storage::SpaceBuildRecord::decode(plain)?;
-                format!("{} of {}", record.done, record.total)
-            }
-            Key::Feed { .. } => {
-                let record = FeedRecord::decode(plain)?;
-                let change = |c: &cairn_proto::storage::FeedChange| format!("{:?} {} v{}", c.r#type(), c.id, c.version);
-                let mut shown = record.changes.iter().map(change).collect::<Vec<_>>();
-                // A delete by selection finds memories in the order of their keys, which are others in each run.
-                if shown.iter().all(|change| change.starts_with("Deleted")) {
-                    shown.sort();
-                }
-                shown.join(", ")
-            }
-        }))
+            _ => Ok(Some(self.notation(|notation| notation.record(key, plain))?)),
+        }
     }
 }
 
 fn seconds(micros: i64) -> String {
     format!("{}s", (micros - START_MICROS) as f64 / SECOND as f64)
-}
-
-fn show_memory(record: &MemoryRecord) -> String {
-    let mut shown = format!("{:?} v{}", record.content, record.version);
-    let scope = record.scope.clone().unwrap_or_default();
-    for (name, value) in [("user", scope.user_id), ("namespace", scope.namespace)] {
-        if let Some(value) = value {
-            let _ = write!(shown, " {name}={value}");
-        }
-    }
-    if !record.kind.is_empty() {
-        let _ = write!(shown, " kind={}", record.kind);
-    }
-    update::show_metadata(&mut shown, "", &record.metadata);
-    let _ =
-        write!(shown, " created={} updated={}", seconds(record.created_at_micros), seconds(record.updated_at_micros));
-    if let Some(expires_at) = record.expires_at_micros {
-        let _ = write!(shown, " expires={}", seconds(expires_at));
-    }
-    update::show_history(&mut shown, record);
-    shown
-}
-
-fn show_outcome(outcome: &Outcome) -> String {
-    let shown = match outcome.result.clone() {
-        None => "nothing".to_string(),
-        Some(OutcomeResult::Failure(failure)) => format!("{:?}: {}", failure.code(), failure.message),
-        Some(OutcomeResult::Done(_)) => "done".to_string(),
-        Some(OutcomeResult::AddMemories(added)) => {
-            let result = |r: &v1::WriteResult| format!("{:?} {} v{}", r.outcome(), r.id, r.version);
-            added.results.iter().map(result).collect::<Vec<_>>().join(", ")
-        }
-        Some(OutcomeResult::UpdateMemory(updated)) => update::show_outcome(&updated),
-        Some(OutcomeResult::DeleteMemories(deleted) | OutcomeResult::DeleteSpace(deleted)) => {
-            format!("deleted {}{}", deleted.deleted_count, if deleted.unfinished { ", unfinished" } else { "" })
-        }
-        Some(OutcomeResult::CreateSpace(created)) => {
-            let space = created.space.unwrap_or_default();
-            format!("space {} {:?}", space.id, space.name)
-        }
-        Some(OutcomeResult::UpdateSpace(updated)) => {
-            let space = updated.space.unwrap_or_default();
-            format!("space {} {:?} version {}", space.id, space.name, space.version)
-        }
-        Some(OutcomeResult::AdvanceSpaceBuild(build)) => {
-            format!("looked at {}{}", build.done, if build.unfinished { ", unfinished" } else { "" })
-        }
-        Some(OutcomeResult::SetAlias(set)) => format!("meant {:?} before", set.previous_space),
-        Some(OutcomeResult::ExpireMemories(expired)) => {
-            format!("expired {} memories, {} requests", expired.memories, expired.dedup_rows)
-        }
-    };
-    format!("{}{shown}\n", if outcome.replayed { "again: " } else { "" })
 }
 
 fn number(args: &mut ArgumentConsumer<'_>, key: &str) -> Result<Option<i64>, Failure> {

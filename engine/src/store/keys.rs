@@ -134,6 +134,11 @@ impl Kind {
         KINDS.into_iter().find(|kind| *kind as u8 == byte)
     }
 
+    /// The names of all kinds, in the order of their numbers.
+    pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+        KINDS.into_iter().map(Self::name)
+    }
+
     /// The name of the table above.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -695,4 +695,17 @@ pub struct InspectArgs {
     /// The file that holds the root key; without it only what is not sealed is shown.
     #[arg(long, value_name = "FILE", env = "CAIRN_ROOT_KEY_FILE")]
     pub root_key: Option<PathBuf>,
+
+    /// Show the rows of the store instead, each as its key and its record.
+    #[arg(long, requires = "root_key")]
+    pub rows: bool,
+    /// Only rows of this kind, such as `memory`; give it once for each kind.
+    #[arg(long = "kind", value_name = "KIND", requires = "rows")]
+    pub kinds: Vec<String>,
+    /// How many rows at most.
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 100, conflicts_with = "all")]
+    pub limit: u64,
+    /// Show all of them.
+    #[arg(long, requires = "rows")]
+    pub all: bool,
 }

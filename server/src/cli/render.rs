@@ -4,6 +4,7 @@ use cairn_client::{
     Added, AliasSet, Change, ChangeKind, Hit, Memory, Namespace, Outcome, Position, Scope, SpaceInfo, WriteResult,
     proto,
 };
+use cairn_engine::RowText;
 use serde_json::{Value as Json, json};
 
 use super::json::{memory_to_json, metadata_to_text};
@@ -259,6 +260,23 @@ fn field_word(field: proto::FieldType) -> &'static str {
 fn fields_to_text(space: &proto::Space) -> String {
     let field = |field: &proto::IndexedField| format!("{}:{}", field.path, field_word(field.r#type()));
     space.fields.iter().map(field).collect::<Vec<_>>().join(" ")
+}
+
+/// A row of a store, in the notation of the golden scripts.
+pub(crate) fn row_line(row: &RowText) -> String {
+    match &row.record {
+        Ok(record) if record.is_empty() => format!("{}\n", row.key),
+        Ok(record) => format!("{} = {record}\n", row.key),
+        Err(problem) => format!("{} cannot be shown: {problem}\n", row.key),
+    }
+}
+
+/// A row of a store, as JSON.
+pub(crate) fn row_to_json(row: &RowText) -> Json {
+    match &row.record {
+        Ok(record) => json!({"kind": row.kind, "key": row.key, "record": record}),
+        Err(problem) => json!({"kind": row.kind, "key": row.key, "problem": problem}),
+    }
 }
 
 /// Namespaces as a list.

@@ -206,3 +206,19 @@ fn namespaces_in_each_form() {
     let json: String = namespaces.iter().map(|namespace| format!("{}\n", namespace_to_json(namespace))).collect();
     snapshot::check("namespaces", &[listing.to_table(100, false), listing.to_lines(), json].join("\n"));
 }
+
+#[test]
+fn rows_of_a_store_in_each_form() {
+    let row = |kind: &'static str, key: &str, record: Result<&str, &str>| {
+        let record = record.map(str::to_owned).map_err(str::to_owned);
+        RowText { kind, key: format!("{kind} {key}"), record }
+    };
+    let rows = [
+        row("memory", "1/1/milk", Ok("\"oat milk\" v2 user=ada")),
+        row("by_created", "1/1/2026-11-20T12:00:00Z/milk", Ok("")),
+        row("space", "2/1", Err("tenant 2 not found")),
+    ];
+    let lines: String = rows.iter().map(row_line).collect();
+    let json: String = rows.iter().map(|row| format!("{}\n", row_to_json(row))).collect();
+    snapshot::check("rows", &[lines, json].join("\n"));
+}

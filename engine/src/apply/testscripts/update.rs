@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use cairn_proto::storage::{MemoryRecord, RevisionRecord, UpdateOutcome};
 use cairn_proto::v1;
 use goldenscript::ArgumentConsumer;
 
-use super::{Failure, Script, number, owned, seconds, show_memory};
+use super::{Failure, Script, number, owned, seconds};
 use crate::api::{Embedded, EmbeddedBy, Principal, ReadPoint, WriteRequest};
 use crate::crypto::TenantId;
 use crate::requests::mask;
@@ -105,45 +104,4 @@ pub(super) fn take_embedded(args: &mut ArgumentConsumer<'_>) -> Result<Option<Em
             ..Default::default()
         })],
     }))
-}
-
-pub(super) fn show_metadata(shown: &mut String, prefix: &str, metadata: &BTreeMap<String, v1::Value>) {
-    for (key, value) in metadata {
-        let _ = match &value.kind {
-            Some(v1::value::Kind::MapValue(map)) if !map.entries.is_empty() => {
-                show_metadata(shown, &format!("{prefix}{key}."), &map.entries);
-                Ok(())
-            }
-            Some(v1::value::Kind::MapValue(_)) => write!(shown, " {prefix}{key}={{}}"),
-            Some(v1::value::Kind::IntegerValue(number)) => write!(shown, " {prefix}{key}={number}"),
-            Some(v1::value::Kind::StringValue(text)) => write!(shown, " {prefix}{key}={text}"),
-            other => write!(shown, " {prefix}{key}={other:?}"),
-        };
-    }
-}
-
-/// Who wrote a record, and how far its history reaches back.
-pub(super) fn show_history(shown: &mut String, record: &MemoryRecord) {
-    for (name, value) in [("actor", &record.actor), ("reason", &record.reason)] {
-        if !value.is_empty() {
-            let _ = write!(shown, " {name}={value:?}");
-        }
-    }
-    if record.history_from != 0 {
-        let _ = write!(shown, " history=v{}..", record.history_from);
-    }
-}
-
-pub(super) fn show_revision(revision: &RevisionRecord) -> String {
-    let memory = revision.memory.clone().unwrap_or_default();
-    format!("{:?} at {}: {}", revision.change(), seconds(revision.changed_at_micros), show_memory(&memory))
-}
-
-pub(super) fn show_outcome(updated: &UpdateOutcome) -> String {
-    let memory = updated.memory.clone().unwrap_or_default();
-    let mut shown = format!("updated {} v{}", memory.id, memory.version);
-    if memory.created_at.is_some() {
-        let _ = write!(shown, " {:?}", memory.content);
-    }
-    shown
 }

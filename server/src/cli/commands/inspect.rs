@@ -1,14 +1,18 @@
 //! `cairn inspect`: what a data directory holds, read without a server and without changing it.
 
+use std::sync::Arc;
+
 use cairn_client::Timestamp;
 use cairn_engine::crypto::ClusterId;
 use cairn_engine::keyring::{Keyring, RootKey};
+use cairn_engine::{RowText, inspect_rows};
 use cairn_raft::inspect::{DirectoryReport, inspect};
 use serde_json::{Value as Json, json};
 
 use crate::cli::args::InspectArgs;
 use crate::cli::exit::{Exit, Failure, Result};
-use crate::cli::output::{Cell, Details, Form, Listing, Output, bytes_for_people};
+use crate::cli::output::{Cell, Details, Form, Listing, Output, bytes_for_people, grouped};
+use crate::cli::render::{row_line, row_to_json};
 
 /// What the keyring says without showing a key.
 struct KeyringReport {
@@ -22,7 +26,13 @@ pub(super) fn run(args: &InspectArgs, mut out: Output) -> Result<()> {
             .with_hint("give the data directory of a node, such as ./data"));
     }
     let report = inspect(&args.dir).map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
-    let keyring = keyring_of(args, &report)?;
+    if args.rows {
+        return rows(args, &report, out);
+    }
+    let keyring = open_keyring(args, &report)?.map(|keyring| KeyringReport {
+        cluster_id: uuid_text(keyring.cluster_id()),
+        tenants: keyring.tenant_ids().len(),
+    });
     match out.form {
         Form::Json => out.json(&to_json(&report, keyring.as_ref()))?,
         form => out.result(to_text(&report, keyring.as_ref(), form))?,
@@ -38,12 +48,45 @@ fn uuid_text(id: ClusterId) -> String {
     uuid::Uuid::from_bytes(id.0).to_string()
 }
 
-fn keyring_of(args: &InspectArgs, report: &DirectoryReport) -> Result<Option<KeyringReport>> {
+/// Prints rows as they are read: a store may be larger than the memory.
+fn rows(args: &InspectArgs, report: &DirectoryReport, mut out: Output) -> Result<()> {
+    let missing = |what: &str| Failure::new(Exit::Precondition, format!("{}: there is no {what}", args.dir.display()));
+    let keyring = open_keyring(args, report)?.ok_or_else(|| missing("keyring"))?;
+    let generation = report.store.as_ref().ok_or_else(|| missing("store yet"))?;
+    let store = args.dir.join("group-0").join(&generation.name);
+    let limit = if args.all { u64::MAX } else { args.limit };
+    let (mut printed, mut more, mut failure) = (0, false, None);
+    let time = |micros: i64| Timestamp::from_micros(micros).to_string();
+    let mut each = |row: RowText| {
+        if printed == limit {
+            more = true;
+            return false;
+        }
+        printed += 1;
+        let written = match out.form {
+            Form::Json => out.json(&row_to_json(&row)),
+            _ => out.result(row_line(&row)),
+        };
+        failure = written.err();
+        failure.is_none()
+    };
+    inspect_rows(&store, Arc::new(keyring), &args.kinds, &time, &mut each)
+        .map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
+    if let Some(error) = failure {
+        return Err(error.into());
+    }
+    if more {
+        let shown = grouped(printed);
+        out.note(format!("note: there are more than these {shown}; see all with --all, or more with -n"));
+    }
+    Ok(out.flush()?)
+}
+
+fn open_keyring(args: &InspectArgs, report: &DirectoryReport) -> Result<Option<Keyring>> {
     let (Some(key_file), Some(path)) = (&args.root_key, &report.keyring) else { return Ok(None) };
     let failure = |error: cairn_engine::keyring::KeyringError| Failure::new(Exit::Precondition, error.to_string());
     let root = RootKey::from_file(key_file).map_err(failure)?;
-    let keyring = Keyring::open(path, &root).map_err(failure)?;
-    Ok(Some(KeyringReport { cluster_id: uuid_text(keyring.cluster_id()), tenants: keyring.tenant_ids().len() }))
+    Ok(Some(Keyring::open(path, &root).map_err(failure)?))
 }
 
 fn keyring_word(report: &DirectoryReport, keyring: Option<&KeyringReport>) -> String {
