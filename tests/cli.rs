@@ -262,9 +262,26 @@ fn an_export_is_imported_as_it_was(server: &Server, directory: &Path) {
     let wrong = "{\"content\": \"a\", \"vector\": [1, 2, 3]}\n\n{\"content\": \"b\", \"vector\": [1]}\n";
     let ran = server.run_with_input(&["import", "-", "--space", "to"], wrong);
     assert_eq!((ran.code, ran.stderr.contains("-:3: batch.memories[1].vectors[0]")), (USAGE, true), "{ran:?}");
+    // What cannot be read at all has no line to correct, nor one to skip.
+    for more in [&[][..], &["--skip-bad-lines"]] {
+        let said = server.fails(&[&["import", directory.to_str().unwrap(), "--space", "to"], more].concat(), USAGE);
+        assert!(said.contains("cannot read") && !said.contains("hint: correct"), "{said}");
+    }
+    assert!(server.fails(&["export", "/dev/full", "--space", "to"], USAGE).contains("/dev/full"));
+    let full = full_disk(&server.endpoint, &["export", "-", "--space", "to"]);
+    assert!(full.code == 1 && full.stderr.contains("cannot write to standard output: No space left"), "{full:?}");
     for space in ["from", "to"] {
         server.ok(&["space", "rm", space, "--yes"]);
     }
+}
+
+/// Runs a command whose output goes where there is no room.
+fn full_disk(endpoint: &str, arguments: &[&str]) -> Ran {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(cairn_binary());
+    let output = command.args(arguments).env("CAIRN_ENDPOINT", endpoint).stdout(full).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    Ran { code: output.status.code().unwrap(), stdout: String::new(), stderr }
 }
 
 fn watching(server: &Server) {
@@ -417,6 +434,9 @@ fn wrong_arguments(server: &Server) {
     let limit = server.fails(&["search", "x", "-n", "5000"], USAGE);
     assert!(limit.contains("limit"), "{limit}");
     server.fails(&["add", "x", "--ttl", "soon"], USAGE);
+    assert!(server.fails(&["add", " "], USAGE).contains("the text is empty"));
+    let unknown = server.fails(&["space", "create", "x", "--embedder", "gpt"], PRECONDITION);
+    assert!(unknown.contains("this node has: hash") && unknown.contains("--embedder"), "{unknown}");
     server.fails(&["ls", "--include-vectors"], USAGE);
     server.fails(&["ls", "--endpoint", "https://127.0.0.1:1"], USAGE);
     server.fails(&["ls", "--at-least", "nonsense"], USAGE);
@@ -449,6 +469,21 @@ fn inspecting(data: &Path, root_key: &Path) {
     assert!(unknown.code == 1 && unknown.stderr.contains("memory, vector"), "{unknown:?}");
     let sealed = run_at("http://127.0.0.1:1", &["inspect", data, "--rows"], "");
     assert!(sealed.code == USAGE && sealed.stderr.contains("--root-key"), "{sealed:?}");
+
+    // Of a damaged store all is told that can be read, and what cannot.
+    let generation = Path::new(data).join("group-0/gen-000001");
+    let file = generation.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let file = file.into_iter().find(|path| path.extension().is_some_and(|end| end == "sst")).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes.iter_mut().skip(100).take(500).for_each(|byte| *byte ^= 0x55);
+    std::fs::write(&file, bytes).unwrap();
+    let damaged = run_at("http://127.0.0.1:1", &["inspect", data, "-o", "json"], "");
+    let report = json_lines(&damaged.stdout).remove(0);
+    assert_eq!((damaged.code, report["node_id"].as_u64()), (1, Some(1)), "{damaged:?}");
+    assert!(report["store"]["problem"].as_str().is_some_and(|text| text.contains("sst")), "{damaged:?}");
+    assert!(damaged.stderr.contains("hint: "), "{damaged:?}");
+    let table = run_at("http://127.0.0.1:1", &["inspect", data, "-o", "table"], "");
+    assert!(table.code == 1 && table.stdout.contains("gen-000001"), "{table:?}");
 
     let elsewhere = run_at("http://127.0.0.1:1", &["inspect", "/"], "");
     assert!(elsewhere.stderr.contains("no data directory of Cairn"), "{elsewhere:?}");
@@ -501,6 +536,7 @@ fn contexts(server: &Server, directory: &Path) {
     assert_eq!(listed, format!("here\ttrue\t{here}\telsewhere\nnowhere\tfalse\t{nowhere}\t\n"));
     assert_eq!(run(&["context", "add", "here", "--endpoint", here], &[]).code, CONFLICT);
     assert_eq!(run(&["context", "add", "other"], &[]).code, USAGE);
+    assert_eq!(run(&["context", "add", "other", "--endpoint", "ftp://127.0.0.1"], &[]).code, USAGE);
 
     assert_eq!(ok(&["count"]), "0\n", "the first context is used, with its space");
     ok(&["context", "use", "nowhere"]);

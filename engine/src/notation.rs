@@ -16,11 +16,13 @@ use cairn_proto::storage::{
     SpaceBuildRecord, SpaceCountersRecord, SpaceNameRecord, SpaceRecord, StoreHeader, TenantRecord, UpdateOutcome,
 };
 use cairn_proto::v1;
+use cairn_proto::v1::value::Kind;
 
 use crate::apply::vector_from_row;
 use crate::error::{Error, Result};
 use crate::store::decode;
 use crate::store::keys::{Key, LookupId, MetaItem};
+use crate::time::micros_of_timestamp;
 
 /// Values of a vector that are shown.
 const VALUES_SHOWN: usize = 8;
@@ -76,7 +78,10 @@ impl Notation<'_> {
     pub(crate) fn record(&self, key: &Key, plain: &[u8]) -> Result<String> {
         let damaged = || Error::corruption(format!("a {} row does not hold what it should", key.kind().name()));
         Ok(match key {
-            Key::Meta(MetaItem::Header) => format!("{:?}", decode::<StoreHeader>(key, plain)?),
+            Key::Meta(MetaItem::Header) => {
+                let record: StoreHeader = decode(key, plain)?;
+                format!("format {}, cluster {}, group {}", record.format, hex::encode(&record.cluster_id), record.group)
+            }
             Key::Meta(MetaItem::Applied) => self.applied(&decode(key, plain)?),
             Key::Tenant { .. } => {
                 let record: TenantRecord = decode(key, plain)?;
@@ -157,8 +162,8 @@ impl Notation<'_> {
         if let Some(importance) = record.importance {
             let _ = write!(shown, " importance={importance}");
         }
-        metadata(&mut shown, "", &record.metadata);
         let time = |micros| (self.time)(micros);
+        self.metadata(&mut shown, "", &record.metadata);
         let _ = write!(shown, " created={} updated={}", time(record.created_at_micros), time(record.updated_at_micros));
         if let Some(expires_at) = record.expires_at_micros {
             let _ = write!(shown, " expires={}", time(expires_at));
@@ -172,6 +177,40 @@ impl Notation<'_> {
             let _ = write!(shown, " history=v{}..", record.history_from);
         }
         shown
+    }
+
+    fn metadata(&self, shown: &mut String, prefix: &str, entries: &BTreeMap<String, v1::Value>) {
+        for (key, value) in entries {
+            match &value.kind {
+                Some(Kind::MapValue(map)) if !map.entries.is_empty() => {
+                    self.metadata(shown, &format!("{prefix}{key}."), &map.entries);
+                }
+                kind => {
+                    // Writing to a string does not fail.
+                    let _ = write!(shown, " {prefix}{key}={}", self.value(kind.as_ref()));
+                }
+            }
+        }
+    }
+
+    fn value(&self, kind: Option<&Kind>) -> String {
+        match kind {
+            None | Some(Kind::NullValue(_)) => "null".to_owned(),
+            Some(Kind::BoolValue(value)) => value.to_string(),
+            Some(Kind::IntegerValue(value)) => value.to_string(),
+            Some(Kind::DoubleValue(value)) => format!("{value:?}"),
+            Some(Kind::StringValue(text)) => word(text),
+            Some(Kind::TimestampValue(time)) => micros_of_timestamp(time).map_or_else(|| "?".to_owned(), self.time),
+            Some(Kind::ListValue(list)) => {
+                let values: Vec<_> = list.values.iter().map(|value| self.value(value.kind.as_ref())).collect();
+                format!("[{}]", values.join(", "))
+            }
+            Some(Kind::MapValue(map)) => {
+                let entry =
+                    |(key, value): (&String, &v1::Value)| format!("{}: {}", word(key), self.value(value.kind.as_ref()));
+                format!("{{{}}}", map.entries.iter().map(entry).collect::<Vec<_>>().join(", "))
+            }
+        }
     }
 
     fn revision(&self, revision: &RevisionRecord) -> String {
@@ -193,22 +232,6 @@ fn vector(values: &[f32]) -> String {
     }
     let first: Vec<String> = values[..VALUES_SHOWN].iter().map(|value| format!("{value:?}")).collect();
     format!("[{}, .. {} values]", first.join(", "), values.len())
-}
-
-fn metadata(shown: &mut String, prefix: &str, entries: &BTreeMap<String, v1::Value>) {
-    for (key, value) in entries {
-        // Writing to a string does not fail.
-        let _ = match &value.kind {
-            Some(v1::value::Kind::MapValue(map)) if !map.entries.is_empty() => {
-                metadata(shown, &format!("{prefix}{key}."), &map.entries);
-                Ok(())
-            }
-            Some(v1::value::Kind::MapValue(_)) => write!(shown, " {prefix}{key}={{}}"),
-            Some(v1::value::Kind::IntegerValue(number)) => write!(shown, " {prefix}{key}={number}"),
-            Some(v1::value::Kind::StringValue(text)) => write!(shown, " {prefix}{key}={}", word(text)),
-            other => write!(shown, " {prefix}{key}={other:?}"),
-        };
-    }
 }
 
 fn feed(record: &FeedRecord) -> String {

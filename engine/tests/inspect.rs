@@ -46,7 +46,9 @@ fn rows_are_told_with_what_their_keys_stand_for() {
     assert_eq!(key, "memory 1/1/milk");
     assert!(record.starts_with("\"oat\\nmilk\" v1 user=\"Ada L.\" namespace=team/x created=t"), "{record}");
     assert!(line("by_created").0.starts_with("by_created 1/1/t") && line("by_created").0.ends_with("/milk"));
-    assert!(all.iter().all(|row| !row.key.contains('\n') && row.record.as_ref().is_ok_and(|text| !text.contains('\n'))));
+    assert!(
+        all.iter().all(|row| !row.key.contains('\n') && row.record.as_ref().is_ok_and(|text| !text.contains('\n')))
+    );
 
     assert_eq!(rows(&bed, &keyring, &["memory", "vector"], usize::MAX).len(), 2);
     assert_eq!(rows(&bed, &keyring, &[], 3).len(), 3);

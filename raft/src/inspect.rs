@@ -51,14 +51,15 @@ pub struct FileReport {
 pub struct GenerationReport {
     /// The name of its directory, such as `gen-000003`.
     pub name: String,
-    /// What is in it.
-    pub store: StoreReport,
+    /// What is in it, or why it cannot be read.
+    pub store: Result<StoreReport, String>,
 }
 
 /// Reads what a data directory holds.
 ///
 /// # Errors
-/// Where it is no data directory of Cairn, or a file in it is damaged; one line that says which.
+/// Where it is no data directory of Cairn, or a file beside the store is damaged; one line that says which. A store that cannot be
+/// read is a part of the report.
 pub fn inspect(data_dir: &Path) -> Result<DirectoryReport, StartError> {
     let path = data_dir.join("identity");
     let bytes = read_if_there(&path).map_err(StartError::io(&path))?.ok_or_else(|| StartError::ForeignDirectory {
@@ -98,7 +99,7 @@ fn generation(group_dir: &Path) -> Result<Option<GenerationReport>, StartError> 
     if !name.starts_with("gen-") || name.contains(['/', '\\']) {
         return Err(StartError::Damaged { path, reason: "it names no generation".to_owned() });
     }
-    let store = cairn_engine::inspect(&group_dir.join(&name)).map_err(|error| StartError::Engine(error.to_string()))?;
+    let store = cairn_engine::inspect(&group_dir.join(&name)).map_err(|error| error.to_string());
     Ok(Some(GenerationReport { name, store }))
 }
 

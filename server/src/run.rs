@@ -358,10 +358,12 @@ fn node_config(config: &Config, addresses: Addresses, root_key: RootKey, listene
             heartbeat: config.raft.heartbeat,
             election_min: config.raft.election_timeout_min,
             election_max: config.raft.election_timeout_max,
+            snapshot_interval: config.raft.snapshot_interval,
             ..Timing::default()
         },
         limits: cairn_raft::Limits {
             disk_reserved_bytes: config.limits.disk_reserve,
+            snapshot_bytes: config.raft.snapshot_after,
             log: WalOptions { segment_bytes: config.storage.log_segment, ..WalOptions::default() },
             ..cairn_raft::Limits::default()
         },

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   clients ──calls──▶ nodes ──links (proxies)──▶ nodes        faults: kill, pause, cut, one-way cut, silence, delay, transfer,
-//!      └─history─▶ stateright's LinearizabilityTester, memory by memory            members that come and go
+//!      └─history─▶ stateright's LinearizabilityTester, memory by memory            members that come and go, snapshots for one
+//!                                                                                  that was away for too long
 //! ```
 //!
 //! `CAIRN_CHAOS_SECONDS` says how long; without it the run is short. `CAIRN_CHAOS_SEED` repeats the order of the faults, as
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use cairn_client::proto::NodeState;
 use cairn_client::{Client, ErrorKind, Memory, NewSpace, RetryPolicy};
 use cairn_tests::TestCluster;
 use futures::TryStreamExt;
@@ -41,6 +43,8 @@ const KEYS: u64 = 4;
 /// Calls to one memory, about: the search for an order grows quickly with them.
 const CALLS_PER_KEY: u64 = 24;
 const CALL_WITHIN: Duration = Duration::from_secs(3);
+/// The log is given up soon, so that a node which was away needs a snapshot.
+const SETTINGS: &str = "raft: { snapshot_interval: 2s }\n";
 /// Long enough for any change of members on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -106,6 +110,7 @@ async fn linked_cluster() -> (TestCluster, Links) {
             assert!(text.contains(&direct), "{text}");
             text = text.replace(&direct, &format!("peer_address: \"{}\"", links.address(from, to)));
         }
+        text.push_str(SETTINGS);
         std::fs::write(&path, text).unwrap();
     }
     for id in 1..=NODES {
@@ -195,14 +200,17 @@ async fn faults_for(
     cluster: &mut TestCluster,
     links: &Links,
 ) -> BTreeMap<&'static str, u64> {
-    let until = Instant::now() + time;
     let mut counts = BTreeMap::new();
+    // Once in any case, however short the run.
+    install_a_snapshot(cluster, 1 + dice.below(NODES)).await;
+    counts.insert("snapshot install", 1);
+    let until = Instant::now() + time;
     while Instant::now() < until {
         tokio::time::sleep(dice.millis(200, 1_500)).await;
         let node = 1 + dice.below(NODES);
         let other = 1 + (node + dice.below(NODES - 1)) % NODES;
         let lasting = dice.millis(300, 3_000);
-        let name = match dice.below(10) {
+        let name = match dice.below(11) {
             0 | 1 => {
                 cluster.kill(node).unwrap();
                 tokio::time::sleep(lasting / 2).await;
@@ -237,6 +245,10 @@ async fn faults_for(
                 "delay"
             }
             8 => {
+                install_a_snapshot(cluster, node).await;
+                "snapshot install"
+            }
+            9 => {
                 come_and_go(cluster, node, lasting).await;
                 "member come and gone"
             }
@@ -253,6 +265,42 @@ async fn faults_for(
         *counts.entry(name).or_default() += 1;
     }
     counts
+}
+
+/// A node stays away until the others have given up the log that it would need, and comes back under traffic: only a snapshot
+/// helps it. It must take one, and be ready again.
+async fn install_a_snapshot(cluster: &mut TestCluster, node: u64) {
+    cluster.kill(node).unwrap();
+    let others: Vec<u64> = (1..=NODES).filter(|id| *id != node).collect();
+    let mut last = 0;
+    for id in &others {
+        last = last.max(own_state(cluster, *id).await.last_log_index);
+    }
+    let until = Instant::now() + PATIENCE;
+    for id in &others {
+        while own_state(cluster, *id).await.first_log_index <= last {
+            assert!(Instant::now() < until, "node {id} never gives up its log before {last}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    cluster.start_node(node).unwrap();
+    cluster.wait_until_ready().await.unwrap();
+    // The metrics are of the last look at the node, a moment ago.
+    let has_come = async || {
+        let bytes = cluster.node(node).metric("cairn_snapshot_received_bytes_total").await;
+        bytes.is_some_and(|bytes| bytes > 0.0)
+    };
+    while !has_come().await {
+        assert!(Instant::now() < until, "node {node} caught up without a snapshot");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// What a running node says of itself, as soon as it answers.
+async fn own_state(cluster: &TestCluster, id: u64) -> NodeState {
+    let client = Client::builder().endpoints([cluster.node(id).endpoint()]).deadline(PATIENCE).build().unwrap();
+    let members = client.status().await.unwrap().members;
+    members.into_iter().find(|member| member.node_id == id).and_then(|member| member.state).unwrap_or_default()
 }
 
 /// A new node joins, gets a vote, serves for a while and leaves. Nothing else is broken meanwhile, so all of it must succeed.

@@ -120,8 +120,19 @@ impl Node {
         lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
     }
 
+    /// A metric without labels, as the node tells it now; nothing where it does not answer or has no such metric.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let page = self.page("/metrics").await?;
+        page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+    }
+
     /// Asks the HTTP port for a page; the status, or nothing where there is no answer.
     async fn probe(&self, page: &str) -> Option<u16> {
+        self.page(page).await?.split_whitespace().nth(1)?.parse().ok()
+    }
+
+    /// Head and body of a page of the HTTP port.
+    async fn page(&self, page: &str) -> Option<String> {
         let ask = async {
             let mut stream = tokio::net::TcpStream::connect(self.http).await?;
             stream.write_all(format!("GET {page} HTTP/1.0\r\nHost: {}\r\n\r\n", self.http).as_bytes()).await?;
@@ -130,8 +141,7 @@ impl Node {
             io::Result::Ok(answer)
         };
         let answer = tokio::time::timeout(PROBE_WITHIN, ask).await.ok()?.ok()?;
-        let text = String::from_utf8_lossy(&answer);
-        text.split_whitespace().nth(1)?.parse().ok()
+        Some(String::from_utf8_lossy(&answer).into_owned())
     }
 
     /// Ends the process at once, with SIGKILL, and waits until it is gone.

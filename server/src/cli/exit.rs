@@ -158,7 +158,7 @@ fn hint_of(error: &Error) -> Option<String> {
             "bring a vector with --vector or --vector-file, or try again when the embedder's server is back".to_owned()
         }
         ErrorKind::FailedPrecondition if error.reason() == Some("UNKNOWN_EMBEDDER") => {
-            "name it under `embedders` in the configuration of the nodes (a model: `cairn dev --model DIR`), or bring a vector with --vector"
+            "name it under `embedders` in the configuration of the nodes (a model: `cairn dev --model DIR`), choose another for the space with --embedder, or bring a vector with --vector"
                 .to_owned()
         }
         ErrorKind::FailedPrecondition if error.reason().is_some_and(|reason| reason.contains("EMBEDDER")) => {

@@ -258,6 +258,12 @@ pub struct RaftSection {
     /// The longest such time; also how long a leader's lease lasts.
     #[serde(with = "units::duration")]
     pub election_timeout_max: Duration,
+    /// A snapshot is taken, and the log before the one before it given up, once this much has been written since the last one.
+    #[serde(with = "units::size")]
+    pub snapshot_after: u64,
+    /// The same, once this much time has passed since the last one, if anything has been written.
+    #[serde(with = "units::duration")]
+    pub snapshot_interval: Duration,
 }
 
 /// See [`Config::ready`].
@@ -388,6 +394,8 @@ impl Default for RaftSection {
             heartbeat: Duration::from_millis(150),
             election_timeout_min: Duration::from_millis(600),
             election_timeout_max: Duration::from_millis(900),
+            snapshot_after: 256 << 20,
+            snapshot_interval: Duration::from_secs(10 * 60),
         }
     }
 }

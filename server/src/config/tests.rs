@@ -175,6 +175,8 @@ fn values_out_of_range_name_the_key() {
         ),
         ("embedders: { local: [ { name: hash, directory: m } ] }", "embedders.local[0].name"),
         ("embedders: { local: [ {} ] }", "embedders.local[0].directory"),
+        ("raft: { snapshot_after: 1KiB }", "raft.snapshot_after"),
+        ("raft: { snapshot_interval: 10ms }", "raft.snapshot_interval"),
         ("raft: { heartbeat: 1ms }", "raft.heartbeat"),
         ("raft: { heartbeat: 500ms }", "raft.election_timeout_min"),
         ("raft: { election_timeout_max: 600ms }", "raft.election_timeout_max"),

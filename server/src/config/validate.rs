@@ -221,7 +221,12 @@ impl Config {
         if raft.election_timeout_max <= raft.election_timeout_min {
             return Err(invalid("raft.election_timeout_max", "must be longer than raft.election_timeout_min"));
         }
-        within("raft.election_timeout_max", &raft.election_timeout_max, Duration::ZERO..=Duration::from_secs(60))
+        within("raft.election_timeout_max", &raft.election_timeout_max, Duration::ZERO..=Duration::from_secs(60))?;
+        if raft.snapshot_after < 1 << 20 {
+            return Err(invalid("raft.snapshot_after", "must be 1MiB or more"));
+        }
+        let day = Duration::from_secs(86_400);
+        within("raft.snapshot_interval", &raft.snapshot_interval, Duration::from_secs(1)..=day)
     }
 
     fn validate_rest(&self) -> Result<(), ConfigError> {

@@ -130,11 +130,6 @@ impl Embedders {
     /// The key of the configuration that cannot be followed, such as an environment variable that is not set.
     pub(crate) fn of(section: &EmbeddersSection, monitor: &Arc<Monitor>) -> Result<Self, ConfigError> {
         let mut embedders = Self::built_in();
-        let proxies = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
-        let proxy = proxies.into_iter().find(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
-        if let Some(proxy) = proxy.filter(|_| !section.openai.is_empty()) {
-            tracing::warn!("{proxy} is set and not used: the servers of embedders.openai are called directly");
-        }
         for (position, entry) in section.openai.iter().enumerate() {
             let key = format!("embedders.openai[{position}]");
             // Labels of metrics live as long as the process, as does the configuration that these names come from.

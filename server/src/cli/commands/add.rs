@@ -75,7 +75,7 @@ fn memory_of(args: &AddArgs) -> Result<Memory> {
 fn text_of(args: &AddArgs) -> Result<String> {
     let from_stdin = match args.text.as_deref() {
         Some("-") => true,
-        Some(text) => return Ok(text.to_owned()),
+        Some(text) => return something(text, "the text is empty", args),
         None => false,
     };
     if !from_stdin && std::io::stdin().is_terminal() {
@@ -87,10 +87,14 @@ fn text_of(args: &AddArgs) -> Result<String> {
     }
     let text = super::read_text(Path::new("-"))?;
     // The line end that `echo` adds is not part of the memory.
-    let text = text.trim_end_matches(['\n', '\r']);
+    something(text.trim_end_matches(['\n', '\r']), "standard input is empty", args)
+}
+
+/// The text, unless it is empty and there is nothing else to remember: then a variable was not set, or a command printed nothing.
+fn something(text: &str, otherwise: &str, args: &AddArgs) -> Result<String> {
     let vector = args.vector.vector.is_some() || args.vector.vector_file.is_some();
-    if text.is_empty() && !vector && args.fields.meta.is_empty() {
-        return Err(Failure::usage("nothing to remember: standard input is empty")
+    if text.trim().is_empty() && !vector && args.fields.meta.is_empty() {
+        return Err(Failure::usage(format!("nothing to remember: {otherwise}"))
             .with_hint("cairn add \"Ada takes oat milk in her coffee\" --user ada"));
     }
     Ok(text.to_owned())

@@ -1,5 +1,6 @@
 //! `cairn context`.
 
+use cairn_client::Client;
 use serde_json::json;
 
 use crate::cli::args::{ClientOptions, ContextCommand};
@@ -22,6 +23,8 @@ pub(super) fn run(options: &ClientOptions, command: ContextCommand, mut out: Out
                 return Err(Failure::usage("a context needs an address")
                     .with_hint(format!("name it with `cairn context add {name} --endpoint http://HOST:7480`")));
             }
+            // As every verb would read them.
+            Client::builder().endpoints(&options.endpoints).build()?;
             let entry = Entry { endpoints: options.endpoints.clone(), space: options.space.clone() };
             contexts.contexts.insert(name.clone(), entry);
             // The first one is meant to be used.

@@ -88,9 +88,14 @@ fn read_ahead(
                     }
                 }
                 Ok(None) => return,
+                Err(failure) if reader.is_broken() => {
+                    *of_reader.failure.lock() = Some(failure);
+                    return;
+                }
                 Err(failure) if skip_bad_lines => of_reader.skipped.lock().push(failure.message().to_owned()),
                 Err(failure) => {
-                    *of_reader.failure.lock() = Some(failure);
+                    let hint = "correct the line, or leave out what is wrong with --skip-bad-lines";
+                    *of_reader.failure.lock() = Some(failure.with_hint(hint));
                     return;
                 }
             }
@@ -127,7 +132,7 @@ fn explain(
     }
     if let (true, Some(place)) = (summary.total() > 0, places.front()) {
         let done = memories(summary.total());
-        failure = failure.with_detail(format!("{done} were written, up to the one before {name}:{}", place.line));
+        failure = failure.with_detail(format!("written up to the one before {name}:{}: {done}", place.line));
     }
     if may_go_on && name != "-" {
         failure = failure.with_hint(format!("go on with `cairn import {name} --import-id {import_id}`"));
@@ -142,10 +147,7 @@ fn position_in_batch(field: &str) -> Option<usize> {
 
 fn finish(context: &mut Context, shared: &Shared, summary: &ImportSummary) -> Result<()> {
     if let Some(failure) = shared.failure.lock().take() {
-        let done = memories(summary.total());
-        return Err(failure
-            .with_detail(format!("{done} before it were written"))
-            .with_hint("correct the line, or leave out what is wrong with --skip-bad-lines"));
+        return Err(failure.with_detail(format!("written before it: {}", memories(summary.total()))));
     }
     match context.out.form {
         Form::Json => context.out.json(&summary.to_json())?,

@@ -40,7 +40,13 @@ pub(super) fn run(args: &InspectArgs, mut out: Output) -> Result<()> {
     if report.in_use {
         out.note("note: a node is running in this directory; what it has not flushed yet is not shown");
     }
-    Ok(out.flush()?)
+    out.flush()?;
+    match report.store.map(|generation| generation.store) {
+        Some(Err(problem)) => Err(Failure::new(Exit::Other, problem).with_hint(
+            "the records of a damaged store come back from the other nodes: replace this one by a new node",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// A cluster's id as `cairn status` shows it.
@@ -115,10 +121,12 @@ fn to_text(report: &DirectoryReport, keyring: Option<&KeyringReport>, form: Form
     let Some(generation) = &report.store else {
         return details.to_text(form);
     };
-    let store = &generation.store;
+    details.add("store", Cell::text(&generation.name));
+    let Ok(store) = &generation.store else {
+        return details.to_text(form);
+    };
     let applied = store.applied.map(|at| format!("index {}, term {}", at.index, at.term)).unwrap_or_default();
     details
-        .add("store", Cell::text(&generation.name))
         .add("applied", Cell::both(applied, store.applied.map_or(0, |at| at.index).to_string()))
         .add("stamp", Cell::time((store.stamp_micros > 0).then(|| Timestamp::from_micros(store.stamp_micros))))
         .add("digest", Cell::text(&store.digest))
@@ -142,7 +150,10 @@ fn to_json(report: &DirectoryReport, keyring: Option<&KeyringReport>) -> Json {
     let segments: Json =
         report.segments.iter().map(|segment| json!({"name": segment.name, "bytes": segment.bytes})).collect();
     let store = report.store.as_ref().map(|generation| {
-        let store = &generation.store;
+        let store = match &generation.store {
+            Ok(store) => store,
+            Err(problem) => return json!({"generation": generation.name, "problem": problem}),
+        };
         let rows: Json =
             store.rows.iter().map(|kind| json!({"kind": kind.kind, "rows": kind.rows, "bytes": kind.bytes})).collect();
         json!({

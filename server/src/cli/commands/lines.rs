@@ -28,6 +28,8 @@ pub(super) struct MemoryReader {
     bytes_total: Option<u64>,
     bytes_read: u64,
     line: u64,
+    /// Whether the file itself cannot be read on.
+    broken: bool,
     /// Did not fit into the batch before.
     next: Option<(Memory, usize)>,
 }
@@ -42,7 +44,7 @@ impl MemoryReader {
             let length = file.metadata().ok().map(|metadata| metadata.len());
             (Box::new(BufReader::new(file)), length)
         };
-        Ok(Self { name, scope, lines, bytes_total, bytes_read: 0, line: 0, next: None })
+        Ok(Self { name, scope, lines, bytes_total, bytes_read: 0, line: 0, broken: false, next: None })
     }
 
     /// Drawn on standard error, and only on a terminal.
@@ -82,6 +84,11 @@ impl MemoryReader {
         self.line
     }
 
+    /// Whether the last failure was not that of a line: there is nothing behind it.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
     /// As it is named in messages.
     pub(super) fn name(&self) -> &str {
         &self.name
@@ -102,7 +109,10 @@ impl MemoryReader {
         let mut text = Vec::new();
         loop {
             text.clear();
-            let read = self.lines.read_until(b'\n', &mut text).map_err(|error| self.bad_line(&error.to_string()))?;
+            let read = self.lines.read_until(b'\n', &mut text).map_err(|error| {
+                self.broken = true;
+                Failure::usage(format!("cannot read {} behind line {}: {error}", self.name, self.line))
+            })?;
             if read == 0 {
                 return Ok(None);
             }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT,
+};
 use http::{Request, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -11,6 +13,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use super::proxy::{Connector, Proxy};
 use crate::error::Chain;
 
 /// The largest answer that is read: 2,048 vectors of 4,096 dimensions with 8 bytes a value.
@@ -30,8 +33,8 @@ pub(super) struct Http {
 }
 
 enum Transport {
-    Plain(Client<HttpConnector, Full<Bytes>>),
-    Tls(Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
+    Plain(Client<Connector, Full<Bytes>>),
+    Tls(Client<HttpsConnector<Connector>, Full<Bytes>>),
 }
 
 /// What a server answered.
@@ -43,11 +46,17 @@ pub(super) struct Answer {
 }
 
 impl Http {
-    /// A client for `<base>/embeddings`, which keeps at most `connections_max` idle connections.
+    /// A client for `<base>/embeddings`, which keeps at most `connections_max` idle connections. `variable` reads the environment,
+    /// which may name a proxy.
     ///
     /// # Errors
-    /// What is wrong with the address, the key, or the system's certificates.
-    pub(super) fn new(base: &str, secret: Option<&str>, connections_max: usize) -> Result<Self, String> {
+    /// What is wrong with the address, the key, the proxy, or the system's certificates.
+    pub(super) fn new(
+        base: &str,
+        secret: Option<&str>,
+        connections_max: usize,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, String> {
         let uri: Uri = format!("{}/embeddings", base.trim_end_matches('/'))
             .parse()
             .map_err(|error| format!("{base:?} is no address: {error}"))?;
@@ -62,13 +71,20 @@ impl Http {
             headers.insert(AUTHORIZATION, value);
         }
 
+        let is_secure = uri.scheme_str() == Some("https");
+        let proxy = Proxy::of(&uri, variable)?;
+        // Through a tunnel, it is the proxy alone that is told it; see `proxy.rs`.
+        if let Some(value) = proxy.as_ref().and_then(|proxy| proxy.authorization.clone()).filter(|_| !is_secure) {
+            headers.insert(PROXY_AUTHORIZATION, value);
+        }
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_PATIENCE));
+        let connector = Connector::new(connector, proxy);
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_MAX).pool_max_idle_per_host(connections_max);
-        let transport = if uri.scheme_str() == Some("https") {
+        let transport = if is_secure {
             let tls = HttpsConnectorBuilder::new()
                 .with_native_roots()
                 .map_err(|error| format!("the system's certificates cannot be read: {error}"))?;

@@ -12,6 +12,7 @@
 
 mod breaker;
 mod http;
+mod proxy;
 #[cfg(test)]
 mod tests;
 
@@ -164,8 +165,9 @@ impl OpenAi {
                 }
             },
         };
-        let http =
-            Http::new(&entry.url, secret.as_deref(), entry.calls_max).map_err(|problem| invalid("url", problem))?;
+        let environment = |name: &str| std::env::var(name).ok();
+        let http = Http::new(&entry.url, secret.as_deref(), entry.calls_max, environment);
+        let http = http.map_err(|problem| invalid("url", problem))?;
         Ok(Self { name, entry, http, breaker: Mutex::new(Breaker::new()), monitor, runtime: Handle::current() })
     }
 
