@@ -92,7 +92,7 @@ pub struct RowText {
 /// Refused where there is no store or no such kind, corruption where a key is none.
 pub fn inspect_rows(
     dir: &Path,
-    keyring: Arc<Keyring>,
+    keyring: &Arc<Keyring>,
     kinds: &[String],
     time: &dyn Fn(i64) -> String,
     each: &mut dyn FnMut(RowText) -> bool,
@@ -106,7 +106,7 @@ pub fn inspect_rows(
     for row in db.iterator(IteratorMode::Start) {
         let (key_bytes, value) = row.map_err(&cannot)?;
         let (group, key) = Key::decode(&key_bytes)?;
-        learn(&Sealer::new(Arc::clone(&keyring), group), &key, &value, &mut names);
+        learn(&Sealer::new(Arc::clone(keyring), group), &key, &value, &mut names);
     }
     let name = |id: &LookupId| names.get(id).cloned().unwrap_or_else(|| hex::encode(id));
     let notation = Notation { name: &name, time };
@@ -117,7 +117,7 @@ pub fn inspect_rows(
         if !kinds.is_empty() && !kinds.iter().any(|wanted| wanted == kind) {
             continue;
         }
-        let opened: Result<Vec<u8>> = Sealer::new(Arc::clone(&keyring), group).open_row(&key, &value);
+        let opened: Result<Vec<u8>> = Sealer::new(Arc::clone(keyring), group).open_row(&key, &value);
         let record = opened.and_then(|plain| notation.record(&key, &plain)).map_err(|error| error.to_string());
         if !each(RowText { kind, key: notation.key(&key), record }) {
             break;

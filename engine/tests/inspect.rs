@@ -20,7 +20,7 @@ fn rows(bed: &Bed, keyring: &Arc<Keyring>, kinds: &[&str], limit: usize) -> Vec<
         found.len() < limit
     };
     let time = |micros: i64| format!("t{micros}");
-    inspect_rows(&bed.options.dir, Arc::clone(keyring), &kinds, &time, &mut each).unwrap();
+    inspect_rows(&bed.options.dir, keyring, &kinds, &time, &mut each).unwrap();
     found
 }
 
@@ -52,7 +52,7 @@ fn rows_are_told_with_what_their_keys_stand_for() {
 
     assert_eq!(rows(&bed, &keyring, &["memory", "vector"], usize::MAX).len(), 2);
     assert_eq!(rows(&bed, &keyring, &[], 3).len(), 3);
-    let unknown = inspect_rows(&bed.options.dir, keyring, &["memories".into()], &|_| String::new(), &mut |_| true);
+    let unknown = inspect_rows(&bed.options.dir, &keyring, &["memories".into()], &|_| String::new(), &mut |_| true);
     assert!(unknown.unwrap_err().to_string().contains("no kind of row"));
 }
 

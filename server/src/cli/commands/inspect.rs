@@ -76,7 +76,7 @@ fn rows(args: &InspectArgs, report: &DirectoryReport, mut out: Output) -> Result
         failure = written.err();
         failure.is_none()
     };
-    inspect_rows(&store, Arc::new(keyring), &args.kinds, &time, &mut each)
+    inspect_rows(&store, &Arc::new(keyring), &args.kinds, &time, &mut each)
         .map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
     if let Some(error) = failure {
         return Err(error.into());
