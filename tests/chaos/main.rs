@@ -223,27 +223,7 @@ async fn faults_for(
                 signal(cluster, node, Signal::CONT);
                 "pause"
             }
-            3 => {
-                links.isolate(node, NODES);
-                "isolation"
-            }
-            4 => {
-                links.cut(node, other);
-                "one-way cut"
-            }
-            5 => {
-                links.cut(node, other);
-                links.cut(other, node);
-                "bridge"
-            }
-            6 => {
-                links.silence(node, other);
-                "silence"
-            }
-            7 => {
-                links.delay(dice.millis(5, 150));
-                "delay"
-            }
+            fault @ 3..8 => harm(links, &mut dice, fault, node, other),
             8 => {
                 install_a_snapshot(cluster, node).await;
                 "snapshot install"
@@ -265,6 +245,33 @@ async fn faults_for(
         *counts.entry(name).or_default() += 1;
     }
     counts
+}
+
+/// Harms one link or several until they are mended.
+fn harm(links: &Links, dice: &mut Dice, fault: u64, node: u64, other: u64) -> &'static str {
+    match fault {
+        3 => {
+            links.isolate(node, NODES);
+            "isolation"
+        }
+        4 => {
+            links.cut(node, other);
+            "one-way cut"
+        }
+        5 => {
+            links.cut(node, other);
+            links.cut(other, node);
+            "bridge"
+        }
+        6 => {
+            links.silence(node, other);
+            "silence"
+        }
+        _ => {
+            links.delay(dice.millis(5, 150));
+            "delay"
+        }
+    }
 }
 
 /// A node stays away until the others have given up the log that it would need, and comes back under traffic: only a snapshot
