@@ -41,6 +41,8 @@ unsafe impl Plain for f64 {}
 unsafe impl Plain for u32 {}
 // SAFETY: as above.
 unsafe impl Plain for u16 {}
+// SAFETY: as above.
+unsafe impl Plain for u64 {}
 
 /// A zeroed, aligned piece of memory. Its length in bytes is a multiple of [`ALIGNMENT`] and not 0.
 struct Block {

@@ -470,6 +470,11 @@ impl Partition {
     }
 
     #[cfg(test)]
+    pub(crate) fn into_store(self) -> VectorStore {
+        self.vectors.into_store()
+    }
+
+    #[cfg(test)]
     pub(crate) fn memory_of(&self, slot: u32) -> (Vec<u8>, Vec<f32>, Vec<f32>) {
         self.vectors.store().memory_of(slot)
     }

@@ -152,6 +152,11 @@ impl Tiers {
         &self.store
     }
 
+    #[cfg(test)]
+    pub(crate) fn into_store(self) -> VectorStore {
+        self.store
+    }
+
     /// Sets when there is a graph. Vectors that are there already wait to be linked.
     pub(crate) fn set_thresholds(&mut self, thresholds: Thresholds) {
         self.thresholds = thresholds;

@@ -19,7 +19,7 @@ use roaring::RoaringBitmap;
 use crate::arena::Arena;
 use crate::budget::MemoryBudget;
 use crate::codes::{Encoder, Query, code_stride, vector_stride};
-use crate::distance::{BoundColumns, Rows, kernels};
+use crate::distance::{BoundColumns, CODE_LANES, Rows, kernels};
 use crate::error::IndexError;
 use crate::metric::Metric;
 use crate::originals::{Originals, Records, Room, VectorStorage};
@@ -36,6 +36,9 @@ const SCAN_SHIFT: u32 = 9;
 /// Where at least one in so many rows is wanted, all are read in order.
 const DENSE_SHARE: usize = 2;
 
+/// From so many dimensions on, the signs of a vector's codes are kept beside them: walks are faster then. See docs/decisions/0028.
+const SIGNS_FROM: usize = 512;
+
 /// The vectors of a partition, by slot.
 pub(crate) struct VectorStore {
     dimension: usize,
@@ -44,6 +47,8 @@ pub(crate) struct VectorStore {
     preparer: VectorPreparer,
     present: RoaringBitmap,
     codes: Arena<u8>,
+    /// Of the codes, a bit each; only from [`SIGNS_FROM`] dimensions on.
+    signs: Option<Arena<u64>>,
     originals: Originals,
     scale: Arena<f32>,
     residual: Arena<f32>,
@@ -96,6 +101,8 @@ impl VectorStore {
             preparer: VectorPreparer { dimension, metric, storage, encoder: shared_encoder(dimension) },
             present: RoaringBitmap::new(),
             codes: Arena::new(code_stride(dimension), shift, budget.clone()),
+            signs: (dimension >= SIGNS_FROM)
+                .then(|| Arena::new(code_stride(dimension) / CODE_LANES, shift, budget.clone())),
             originals: Originals::new(storage, dimension, vector_shift, budget),
             scale: Arena::new(1, shift, budget.clone()),
             residual: Arena::new(1, shift, budget.clone()),
@@ -112,6 +119,7 @@ impl VectorStore {
     /// Makes room for a vector, so that [`Self::insert`] cannot fail.
     pub(crate) fn reserve(&mut self, slot: u32) -> Result<(), IndexError> {
         self.codes.reserve(slot)?;
+        self.signs.as_mut().map_or(Ok(()), |signs| signs.reserve(slot))?;
         self.originals.reserve(slot)?;
         self.scale.reserve(slot)?;
         self.residual.reserve(slot)?;
@@ -124,6 +132,7 @@ impl VectorStore {
     pub(crate) fn insert(&mut self, slot: u32, vector: &PreparedVector) {
         self.originals.insert(slot, vector);
         self.codes.row_mut(slot).copy_from_slice(&vector.codes);
+        self.keep_signs(slot);
         self.scale.row_mut(slot)[0] = vector.terms.scale;
         self.residual.row_mut(slot)[0] = vector.terms.residual;
         self.norm.row_mut(slot)[0] = vector.terms.norm;
@@ -153,6 +162,7 @@ impl VectorStore {
             return false;
         }
         self.codes.wipe(slot);
+        self.signs.iter_mut().for_each(|signs| signs.wipe(slot));
         self.originals.wipe(slot);
         self.scale.wipe(slot);
         self.residual.wipe(slot);
@@ -176,7 +186,8 @@ impl VectorStore {
     /// Bytes held.
     pub(crate) fn bytes(&self) -> u64 {
         let columns = self.scale.bytes() + self.residual.bytes() + self.norm.bytes() + self.squared.bytes();
-        self.codes.bytes() + self.originals.bytes() + columns + self.present.serialized_size() as u64
+        let signs = self.signs.as_ref().map_or(0, Arena::bytes);
+        self.codes.bytes() + signs + self.originals.bytes() + columns + self.present.serialized_size() as u64
     }
 
     /// The nearest vectors among the candidates that the records accept. They are asked at most once of each candidate that
@@ -349,6 +360,21 @@ impl VectorStore {
             }
         }
         (hits, rescored)
+    }
+
+    /// Takes the signs from a slot's codes.
+    fn keep_signs(&mut self, slot: u32) {
+        let Some(signs) = &mut self.signs else { return };
+        for (signs, codes) in signs.row_mut(slot).iter_mut().zip(self.codes.row(slot).chunks_exact(CODE_LANES)) {
+            // Codes are kept plus 128.
+            *signs = codes.iter().enumerate().fold(0, |bits, (lane, code)| bits | u64::from(code >> 7) << lane);
+        }
+    }
+
+    /// The signs of the codes of a slot with a vector, where they are kept.
+    #[inline]
+    pub(crate) fn signs_of(&self, slot: u32) -> Option<&[u64]> {
+        self.signs.as_ref().map(|signs| signs.row(slot))
     }
 
     /// The codes of a slot with a vector.

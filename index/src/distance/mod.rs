@@ -50,10 +50,15 @@ pub(crate) enum Rows<'a> {
 /// Rows in several blocks.
 pub(crate) type EachRow<'a> = &'a [&'a [u8]];
 
+/// Signs of rows in several blocks, 64 in each number.
+pub(crate) type SignRows<'a> = &'a [&'a [u64]];
+
 /// Reads rows of codes: `out[i]` becomes the product of the query with the i-th row, whose bytes are codes plus 128.
 type DotRows = fn(query: CodeQuery<'_>, block: &[u8], rows: Rows<'_>, out: &mut [i32]);
 /// The same for rows that lie anywhere.
 type DotEach = fn(query: CodeQuery<'_>, rows: EachRow<'_>, out: &mut [i32]);
+/// The same for rows of which only the signs are known, a bit for each code: the query's codes where it is set less those where it is not.
+type DotSigns = fn(query: CodeQuery<'_>, rows: SignRows<'_>, out: &mut [i32]);
 type Exact = fn(&[f32], &[f32]) -> f64;
 type BoundRows = fn(&BoundQuery, &BoundColumns<'_>, upper: &mut [f64], lower: &mut [f64]);
 
@@ -63,6 +68,7 @@ pub(crate) struct Kernels {
     pub(crate) name: &'static str,
     dot_rows: DotRows,
     dot_each: DotEach,
+    dot_signs: DotSigns,
     dot: Exact,
     squared_distance: Exact,
     bound_rows: BoundRows,
@@ -122,6 +128,15 @@ impl Kernels {
         assert!(stride.is_multiple_of(CODE_LANES) && rows.len() == out.len(), "rows are filled up");
         assert!(rows.iter().all(|row| row.len() == stride), "rows are as long as the query");
         (self.dot_each)(query, rows, out);
+    }
+
+    /// The sums of the query's codes, each with the sign that a row has in its place.
+    #[inline]
+    pub(crate) fn dot_signs(&self, query: CodeQuery<'_>, rows: SignRows<'_>, out: &mut [i32]) {
+        let stride = query.codes.len();
+        assert!(stride.is_multiple_of(CODE_LANES) && rows.len() == out.len(), "rows are filled up");
+        assert!(rows.iter().all(|row| row.len() * CODE_LANES == stride), "rows are as long as the query");
+        (self.dot_signs)(query, rows, out);
     }
 
     /// The inner product, in 64 bits. Both sides have the same length, a multiple of [`VECTOR_LANES`].

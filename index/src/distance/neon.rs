@@ -14,6 +14,7 @@ pub(super) static NEON: Kernels = Kernels {
     dot: |a, b| unsafe { dot(a, b) },
     // SAFETY: as above.
     squared_distance: |a, b| unsafe { squared_distance(a, b) },
+    dot_signs: scalar::dot_signs,
     bound_rows: scalar::bound_rows,
 };
 

@@ -1,8 +1,11 @@
 //! The definition of every result, in plain Rust.
 
-use super::{BoundColumns, BoundQuery, CODE_OFFSET, CodeQuery, EachRow, Kernels, Rows, VECTOR_LANES};
+use super::{
+    BoundColumns, BoundQuery, CODE_LANES, CODE_OFFSET, CodeQuery, EachRow, Kernels, Rows, SignRows, VECTOR_LANES,
+};
 
-pub(super) static SCALAR: Kernels = Kernels { name: "scalar", dot_rows, dot_each, dot, squared_distance, bound_rows };
+pub(super) static SCALAR: Kernels =
+    Kernels { name: "scalar", dot_rows, dot_each, dot_signs, dot, squared_distance, bound_rows };
 
 fn dot_rows(query: CodeQuery<'_>, block: &[u8], rows: Rows<'_>, out: &mut [i32]) {
     let stride = query.codes.len();
@@ -18,6 +21,16 @@ fn dot_rows(query: CodeQuery<'_>, block: &[u8], rows: Rows<'_>, out: &mut [i32])
 fn dot_each(query: CodeQuery<'_>, rows: EachRow<'_>, out: &mut [i32]) {
     for (row, out) in rows.iter().zip(out) {
         *out = dot_codes(query, row);
+    }
+}
+
+pub(super) fn dot_signs(query: CodeQuery<'_>, rows: SignRows<'_>, out: &mut [i32]) {
+    for (row, out) in rows.iter().zip(out) {
+        let mut sum = 0;
+        for (codes, signs) in query.codes.chunks_exact(CODE_LANES).zip(*row) {
+            sum += (0..CODE_LANES).map(|lane| i32::from(codes[lane]) * (signs >> lane & 1) as i32).sum::<i32>();
+        }
+        *out = 2 * sum - query.sum;
     }
 }
 

@@ -28,6 +28,20 @@ fn the_scalar_functions_are_last_and_the_choice_is_first() {
 }
 
 #[test]
+fn extreme_signs_do_not_overflow() {
+    for lines in [1, 64] {
+        let codes = vec![-127i8; lines * CODE_LANES];
+        let (all, none) = (vec![u64::MAX; lines], vec![0; lines]);
+        for kernels in available() {
+            let mut out = [0; 2];
+            kernels.dot_signs(CodeQuery { codes: &codes, sum: sum(&codes) }, &[&all, &none], &mut out);
+            let total = 127 * codes.len() as i32;
+            assert_eq!(out, [-total, total], "{}", kernels.name);
+        }
+    }
+}
+
+#[test]
 fn extreme_codes_do_not_overflow() {
     for length in [64, 4096] {
         let codes = vec![-127i8; length];
@@ -42,6 +56,24 @@ fn extreme_codes_do_not_overflow() {
 }
 
 proptest! {
+    #[test]
+    fn sums_by_signs_are_equal(lines in 1usize..7, rows in 0usize..11, seed: u64) {
+        let codes: Vec<i8> =
+            random_bytes(lines * CODE_LANES, seed).into_iter().map(|byte| (byte as i8).max(-127)).collect();
+        let query = CodeQuery { codes: &codes, sum: sum(&codes) };
+        let bytes = random_bytes(lines * 8 * rows, seed ^ 1);
+        let signs: Vec<u64> = bytes.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
+        let each: Vec<&[u64]> = signs.chunks_exact(lines).collect();
+        let sign = |row: &[u64], at: usize| if row[at / 64] >> (at % 64) & 1 == 1 { 1 } else { -1 };
+        let plain = |row: &&[u64]| (0..codes.len()).map(|at| i32::from(codes[at]) * sign(row, at)).sum::<i32>();
+        let expected: Vec<i32> = each.iter().map(plain).collect();
+        for kernels in available() {
+            let mut found = vec![0; rows];
+            kernels.dot_signs(query, &each, &mut found);
+            prop_assert_eq!(&found, &expected, "{}", kernels.name);
+        }
+    }
+
     #[test]
     fn products_of_codes_are_equal(lines in 1usize..7, rows in 0usize..19, seed: u64) {
         let stride = lines * CODE_LANES;

@@ -3,7 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::{
-    BoundColumns, BoundQuery, CODE_LANES, CODE_OFFSET, CodeQuery, EachRow, Kernels, Rows, VECTOR_LANES, scalar,
+    BoundColumns, BoundQuery, CODE_LANES, CODE_OFFSET, CodeQuery, EachRow, Kernels, Rows, SignRows, VECTOR_LANES,
+    scalar,
 };
 
 static AVX512: Kernels = Kernels {
@@ -12,6 +13,8 @@ static AVX512: Kernels = Kernels {
     dot_rows: |query, block, rows, out| unsafe { dot_rows_avx512(query, block, rows, out) },
     // SAFETY: as above.
     dot_each: |query, rows, out| unsafe { dot_each_avx512(query, rows, out) },
+    // SAFETY: as above.
+    dot_signs: |query, rows, out| unsafe { dot_signs_avx512(query, rows, out) },
     // SAFETY: as above.
     dot: |a, b| unsafe { dot_avx512(a, b) },
     // SAFETY: as above.
@@ -26,6 +29,8 @@ static AVX2: Kernels = Kernels {
     dot_rows: |query, block, rows, out| unsafe { dot_rows_avx2(query, block, rows, out) },
     // SAFETY: as above.
     dot_each: |query, rows, out| unsafe { dot_each_avx2(query, rows, out) },
+    // SAFETY: as above.
+    dot_signs: |query, rows, out| unsafe { dot_signs_avx2(query, rows, out) },
     // SAFETY: as above.
     dot: |a, b| unsafe { dot_avx2(a, b) },
     // SAFETY: as above.
@@ -146,6 +151,47 @@ unsafe fn dot_four_avx2(query: CodeQuery<'_>, rows: [*const u8; TOGETHER]) -> [i
         }
     }
     fold(sums).map(|sum| sum - shift)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx2")]
+fn dot_signs_avx512(query: CodeQuery<'_>, rows: SignRows<'_>, out: &mut [i32]) {
+    let (ones, last) = (_mm512_set1_epi8(1), rows.len().saturating_sub(1));
+    for (number, out) in out.chunks_mut(TOGETHER).enumerate() {
+        let group: [&[u64]; TOGETHER] = std::array::from_fn(|offset| rows[(number * TOGETHER + offset).min(last)]);
+        let mut sums = [_mm512_setzero_si512(); TOGETHER];
+        for (line, codes) in query.codes.chunks_exact(CODE_LANES).enumerate() {
+            // SAFETY: the line has 64 codes.
+            let codes = unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) };
+            for (sum, row) in sums.iter_mut().zip(group) {
+                *sum = _mm512_dpbusd_epi32(*sum, ones, _mm512_maskz_mov_epi8(row[line], codes));
+            }
+        }
+        let halves = sums.map(|sum| _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum)));
+        let products = fold(halves).map(|sum| 2 * sum - query.sum);
+        out.copy_from_slice(&products[..out.len()]);
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn dot_signs_avx2(query: CodeQuery<'_>, rows: SignRows<'_>, out: &mut [i32]) {
+    const HALF: usize = CODE_LANES / 2;
+    // Each byte of the 32 bits goes to eight lanes, each of which then looks at one bit.
+    let spread = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
+    let bits = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+    let (ones, pairs) = (_mm256_set1_epi8(1), _mm256_set1_epi16(1));
+    for (row, out) in rows.iter().zip(out) {
+        let mut sum = _mm256_setzero_si256();
+        for (number, codes) in query.codes.chunks_exact(HALF).enumerate() {
+            // SAFETY: the half line has 32 codes.
+            let codes = unsafe { _mm256_loadu_si256(codes.as_ptr().cast()) };
+            let signs = (row[number / 2] >> (number % 2 * HALF)) as u32 as i32;
+            let lanes = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(signs), spread), bits);
+            let kept = _mm256_and_si256(codes, _mm256_cmpeq_epi8(lanes, bits));
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(ones, kept), pairs));
+        }
+        let none = _mm256_setzero_si256();
+        *out = 2 * fold([sum, none, none, none])[0] - query.sum;
+    }
 }
 
 /// The sums of the eight lanes of each of four registers.

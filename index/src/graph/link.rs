@@ -11,6 +11,8 @@ use crate::vectors::VectorStore;
 
 /// How many nodes the walk for a new node keeps.
 const LINK_WIDTH: usize = 96;
+/// The same where signs rule out most of what it meets.
+const LINK_WIDTH_BY_SIGNS: usize = 144;
 /// How many neighbours a new node gets.
 const LINK_DEGREE: usize = 24;
 /// How many it gets at least, where all candidates lie in few directions.
@@ -83,7 +85,8 @@ impl Graph {
         let mut codes = std::mem::take(&mut scratch.codes);
         signed(own, &mut codes);
         let target = Target::of_node(slot, &codes, store);
-        self.walk(store, &target, LINK_WIDTH, scratch);
+        let width = if store.signs_of(slot).is_some() { LINK_WIDTH_BY_SIGNS } else { LINK_WIDTH };
+        self.walk(store, &target, width, scratch);
         let found: Vec<u32> = scratch.found().map(|node| node.slot).collect();
         let candidates = self.candidates(store, slot, &codes, &found);
         scratch.codes = codes;

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use proptest::prelude::{Just, Strategy as Values, prop_assert, prop_assert_eq, proptest};
 
 use super::tests::{
-    Known, TestRecords, brute_force, id, key, metric, number_of, options, request, run, scores_and_ids, steps, vector,
+    Known, Step, TestRecords, brute_force, id, key, metric, number_of, options, request, run, scores_and_ids, steps,
+    vector,
 };
 use super::*;
 use crate::graph::cases;
+use crate::rotation::next_random;
 use crate::tiers::Thresholds;
 
 const SMALL: Thresholds = Thresholds { graph_from: 40, flat_below: 20, waiting_max: 6, flat_per_width: 0 };
@@ -79,6 +81,43 @@ proptest! {
             rounded.remove(&key(*number));
             prop_assert!(rounded.memory_of(slot).1.iter().all(|value| *value == 0.0));
         }
+    }
+}
+
+/// Wide vectors have their signs kept, by which walks rule out most of what they meet.
+#[test]
+fn wide_vectors_are_found_over_a_graph_and_leave_no_signs() {
+    for metric in [Metric::Cosine, Metric::Dot, Metric::L2] {
+        let (mut state, mut model) = (3, BTreeMap::new());
+        let mut wide = partition(520, metric, VectorStorage::MemoryF32);
+        wide.set_thresholds(SMALL);
+        let mut random = || (next_random(&mut state) >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
+        for number in 0..500_u32 {
+            let mut centre = u64::from(number % 20);
+            let mut near = || (next_random(&mut centre) >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
+            let vector = (0..520).map(|_| near() + 0.5 * random()).collect();
+            run(&mut wide, &mut model, vec![Step::Upsert(number, Known { color: "red", vector: Some(vector) })]);
+        }
+        run(&mut wide, &mut model, (0..100).map(Step::Remove).collect());
+        wide.maintain(2000);
+        let mut found = 0;
+        for known in model.values().step_by(8).filter_map(|known| known.vector.as_ref()) {
+            let truth = brute_force(&model, metric, known, |_, _| true);
+            let output = wide.search(&request(known, 10)).unwrap();
+            assert_eq!((output.strategy, output.hits.len()), (crate::Strategy::Graph, 10));
+            found += scores_and_ids(&output).iter().filter(|hit| truth[..10].contains(hit)).count();
+        }
+        assert!(found > 485, "{metric:?}: {found} of 500");
+        let (slot, store) = (wide.slot_of(&key(200)).unwrap(), wide.tiers().store());
+        let is_signed = |at: usize| store.signs_of(slot).unwrap()[at / 64] >> (at % 64) & 1 == 1;
+        assert!((0..520).all(|at| is_signed(at) == (store.codes_of(slot)[at] >= 128)));
+        // What is kept of a vector comes back with its signs, and goes with it.
+        let mut bytes = Vec::new();
+        store.write_slot(slot, &mut bytes);
+        let mut other = partition(520, metric, VectorStorage::MemoryF32).into_store();
+        other.read_slot(7, &mut crate::checkpoint::Input::new(&bytes)).unwrap();
+        assert_eq!(other.signs_of(7), store.signs_of(slot));
+        assert!(other.remove(7) && other.signs_of(7).unwrap().iter().all(|signs| *signs == 0));
     }
 }
 

@@ -43,6 +43,7 @@ impl VectorStore {
         let (values, rest) = row.split_at_mut(self.dimension);
         values.copy_from_slice(codes);
         rest.fill(CODE_OFFSET as u8);
+        self.keep_signs(slot);
         self.scale.row_mut(slot)[0] = input.f32()?;
         self.residual.row_mut(slot)[0] = input.f32()?;
         self.norm.row_mut(slot)[0] = input.f32()?;
