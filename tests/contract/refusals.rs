@@ -15,6 +15,7 @@ const LIST: &str = "MemoryService.ListMemories";
 const DELETE: &str = "MemoryService.DeleteMemories";
 const CREATE_SPACE: &str = "SpaceService.CreateSpace";
 const UPDATE_SPACE: &str = "SpaceService.UpdateSpace";
+const SET_ALIAS: &str = "SpaceService.SetAlias";
 
 pub(crate) async fn run(face: &Face) {
     let space = format!("{}-limits", face.name());
@@ -214,6 +215,11 @@ fn spaces(space: &str) -> Vec<Case> {
         changed.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         json!({"space": changed, "update_mask": mask})
     };
+    let long_path = json!({"fields": [field(&long(256))]});
+    let (rpc, request) = good("good", long_path);
+    cases.push((rpc, request, "space.fields[0].path"));
+    cases.push((SET_ALIAS, json!({"alias": "Upper", "space": space}), "alias"));
+    cases.push((SET_ALIAS, json!({"alias": long(64), "space": space}), "alias"));
     cases.push((UPDATE_SPACE, update(json!({}), ""), "update_mask.paths"));
     cases.push((UPDATE_SPACE, update(dimension(5), "embeddings"), "update_mask.paths[0]"));
     cases.push((UPDATE_SPACE, update(json!({"history_depth": 1_001}), "history_depth"), "space.history_depth"));
@@ -309,7 +315,7 @@ async fn missing(face: &Face) {
         ("SpaceService.GetSpace", json!({"name": "nowhere"})),
         (UPDATE_SPACE, json!({"space": {"name": "nowhere", "history_depth": 1}, "update_mask": "history_depth"})),
         ("SpaceService.DeleteSpace", json!({"name": "nowhere"})),
-        ("SpaceService.SetAlias", json!({"alias": "nobody", "space": "nowhere"})),
+        (SET_ALIAS, json!({"alias": "nobody", "space": "nowhere"})),
     ];
     for (rpc, request) in requests {
         refused(face, rpc, request, "NOT_FOUND", "SPACE_NOT_FOUND", "").await;

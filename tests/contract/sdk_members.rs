@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cairn_client::proto::MemberRole;
-use cairn_client::{Client, ErrorKind};
+use cairn_client::{Client, ErrorKind, Memory, NewSpace, Query};
 use cairn_tests::TestCluster;
 
 /// See `members.rs`.
@@ -28,8 +28,18 @@ pub(crate) async fn run(cluster: &mut TestCluster) {
     let refused = reason(client.transfer_leadership(Some(id)).await.unwrap_err());
     assert_eq!(refused, (ErrorKind::FailedPrecondition, "CHANGE_REFUSED".to_owned()));
     cluster.start_node(id).unwrap();
-    promote(&client, id).await;
     cluster.wait_until_ready().await.unwrap();
+    // Without a vote it is a replica that serves what was written a moment ago, and takes writes for the leader.
+    client.create_space(NewSpace::new("sdk-replica", 2)).await.unwrap();
+    let replica = cluster.client_of(id).space("sdk-replica");
+    replica.add(Memory::new("tea").id("tea").vector(vec![1.0, 0.0])).await.unwrap();
+    client.space("sdk-replica").add(Memory::new("milk").vector(vec![0.0, 1.0])).await.unwrap();
+    assert_eq!(replica.count().await.unwrap().count, 2);
+    assert_eq!(replica.count().max_staleness(Duration::from_secs(60)).await.unwrap().count, 2);
+    let found = replica.search(Query::vector(vec![1.0, 0.0])).limit(1).await.unwrap();
+    assert_eq!(found.hits[0].memory.id, "tea");
+    client.delete_space("sdk-replica").await.unwrap();
+    promote(&client, id).await;
     assert_eq!(client.transfer_leadership(Some(id)).await.unwrap(), id);
     assert!(client.drain_node(id, true).await.unwrap().draining);
     assert!(!client.drain_node(id, false).await.unwrap().draining);

@@ -35,6 +35,7 @@ mod records;
 mod refill;
 mod status;
 mod upkeep;
+mod worker;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -9,15 +9,13 @@
 //! chunk, twice as much as it has added, in write sections as short as the thread's, so that searches go on then too.
 //! The thread starts with the first partition that is large enough for a graph, and ends with the engine.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering;
 
 use cairn_index::Partition;
-use parking_lot::{Condvar, Mutex};
 
 use super::checkpoint::Keeper;
+use super::worker::{Queue, Worker};
 use super::{Slot, State, cores};
 
 /// How many vectors each thread plans under one read lock: they take some tenths of a millisecond.
@@ -31,25 +29,16 @@ const LEFT_MAX: u64 = 2_000;
 /// How many steps of mending rows are done under one write lock.
 const SWEEP_STEPS: usize = 2;
 
-/// The queue and its thread.
+/// The thread and what it is told of.
 pub(super) struct Upkeep {
-    shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-struct Shared {
     /// Told of what has been done, which may be worth a checkpoint.
     keeper: Arc<Keeper>,
-    queue: Mutex<VecDeque<Arc<Slot>>>,
-    wake: Condvar,
-    is_over: AtomicBool,
+    worker: Worker<Arc<Slot>>,
 }
 
 impl Upkeep {
     pub(super) fn new(keeper: Arc<Keeper>) -> Self {
-        let (queue, wake) = (Mutex::default(), Condvar::new());
-        let shared = Arc::new(Shared { keeper, queue, wake, is_over: AtomicBool::new(false) });
-        Self { shared, thread: Mutex::new(None) }
+        Self { keeper, worker: Worker::new("cairn-upkeep") }
     }
 
     /// Has a partition looked after, if there is something to do for it.
@@ -58,61 +47,22 @@ impl Upkeep {
         if partition.upkeep_left() == 0 || slot.is_in_upkeep.swap(true, Ordering::Relaxed) {
             return;
         }
-        self.shared.queue.lock().push_back(slot.clone());
-        self.shared.wake.notify_one();
-        let mut thread = self.thread.lock();
-        if thread.is_none() {
-            let shared = self.shared.clone();
-            let spawned = std::thread::Builder::new().name("cairn-upkeep".into()).spawn(move || shared.run());
-            match spawned {
-                Ok(spawned) => *thread = Some(spawned),
-                Err(error) => tracing::warn!(%error, "no thread for the upkeep of indexes; writes will do it"),
-            }
-        }
+        let (keeper, queue) = (self.keeper.clone(), self.worker.queue().clone());
+        self.worker.push(slot.clone(), move || run(&keeper, &queue));
     }
 }
 
-impl Drop for Upkeep {
-    fn drop(&mut self) {
-        {
-            let _queue = self.shared.queue.lock();
-            self.shared.is_over.store(true, Ordering::Relaxed);
-            self.shared.wake.notify_all();
+/// What the thread does. Where there is none, writers do it.
+fn run(keeper: &Keeper, queue: &Queue<Arc<Slot>>) {
+    while let Some(slot) = queue.next() {
+        slot.is_in_upkeep.store(false, Ordering::Relaxed);
+        let is_more_to_do = do_some(&slot);
+        if !is_more_to_do {
+            keeper.consider(&slot, &slot.state.read());
+            continue;
         }
-        if let Some(thread) = self.thread.lock().take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread for the upkeep of indexes has failed");
-        }
-    }
-}
-
-impl Shared {
-    fn run(&self) {
-        while let Some(slot) = self.next() {
-            slot.is_in_upkeep.store(false, Ordering::Relaxed);
-            let is_more_to_do = do_some(&slot);
-            if !is_more_to_do {
-                self.keeper.consider(&slot, &slot.state.read());
-                continue;
-            }
-            if !slot.is_in_upkeep.swap(true, Ordering::Relaxed) {
-                self.queue.lock().push_back(slot);
-            }
-        }
-    }
-
-    /// Waits for a partition that needs upkeep; `None` once the engine is closed.
-    fn next(&self) -> Option<Arc<Slot>> {
-        let mut queue = self.queue.lock();
-        loop {
-            if self.is_over.load(Ordering::Relaxed) {
-                return None;
-            }
-            if let Some(slot) = queue.pop_front() {
-                return Some(slot);
-            }
-            self.wake.wait(&mut queue);
+        if !slot.is_in_upkeep.swap(true, Ordering::Relaxed) {
+            queue.push(slot);
         }
     }
 }

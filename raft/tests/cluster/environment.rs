@@ -1,16 +1,15 @@
 //! Nodes whose clock jumps and whose disk is full.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use cairn_engine::WriteRequest;
 use cairn_proto::v1;
-use cairn_raft::wal::{self, Disk, FileSystem, LogFile};
 use cairn_raft::{Clock, Environment, Node, ProposeError, ReadLevel, StartError, SystemClock};
 
+use crate::disks::Trouble;
 use crate::support::{
     Cluster, PATIENCE, SPACE, count, eventually, given_free, in_time, memory, ready, space, try_write, write,
 };
@@ -72,93 +71,18 @@ async fn a_leader_whose_clock_jumps_hands_over() {
     }
 }
 
-/// A disk that can be filled.
-#[derive(Debug, Clone, Default)]
-struct Filling(Arc<AtomicBool>);
-
-impl Filling {
-    fn check(&self) -> io::Result<()> {
-        if self.0.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-    }
-
-    fn file(&self, file: Arc<dyn LogFile>) -> Arc<dyn LogFile> {
-        Arc::new(FillingFile { file, disk: self.clone() })
-    }
-}
-
-impl FileSystem for Filling {
-    fn create_directory(&self, path: &Path) -> io::Result<()> {
-        Disk.create_directory(path)
-    }
-
-    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
-        Disk.list(directory)
-    }
-
-    fn create(&self, path: &Path, bytes: u64) -> io::Result<Arc<dyn LogFile>> {
-        self.check()?;
-        Disk.create(path, bytes).map(|file| self.file(file))
-    }
-
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
-        Disk.open(path).map(|file| self.file(file))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Disk.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        Disk.remove(path)
-    }
-
-    fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        Disk.sync_directory(path)
-    }
-}
-
-#[derive(Debug)]
-struct FillingFile {
-    file: Arc<dyn LogFile>,
-    disk: Filling,
-}
-
-impl LogFile for FillingFile {
-    fn size(&self) -> io::Result<u64> {
-        self.file.size()
-    }
-
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset)
-    }
-
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.disk.check()?;
-        self.file.write_all_at(bytes, offset)
-    }
-
-    fn set_size(&self, bytes: u64) -> io::Result<()> {
-        self.file.set_size(bytes)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_whose_disk_is_full_can_be_stopped() {
     let mut cluster = Cluster::of(1);
     // One entry fills the queue, so that replication waits for the log with the next one.
     cluster.limits.log.queue_bytes_max = 4096;
-    let disk = Filling::default();
-    let log = wal::Environment { file_system: Arc::new(disk.clone()), ..wal::Environment::default() };
-    let node = Node::start_in(cluster.config(1), Environment { log, ..Environment::default() }).await.unwrap();
+    let disk = Trouble::default();
+    let node = Node::start_in(cluster.config(1), disk.environment()).await.unwrap();
     ready(&node).await;
     write(&node, space()).await;
     write(&node, memory("m1", "tea")).await;
 
-    disk.0.store(true, Ordering::SeqCst);
+    disk.fill(true);
     for id in ["m2", "m3", "m4"] {
         let content: String = (0..3000).map(|n| format!("{n} ")).collect();
         let refused = try_write(&node, memory(id, &content), Instant::now() + Duration::from_secs(1)).await;
@@ -166,7 +90,7 @@ async fn a_node_whose_disk_is_full_can_be_stopped() {
     }
     tokio::time::timeout(PATIENCE, node.shutdown()).await.expect("the node does not stop");
 
-    disk.0.store(false, Ordering::SeqCst);
+    disk.fill(false);
     drop(node);
     given_free(&cluster.data_dir(1)).await;
     cluster.start(1).await;
@@ -180,13 +104,12 @@ async fn a_follower_whose_disk_is_full_holds_a_bounded_part_of_the_log() {
     let mut cluster = Cluster::of(3);
     cluster.limits.log.queue_bytes_max = 64 << 10;
     cluster.limits.append_bytes_waiting_max = HELD_BYTES_MAX;
-    let disks: Vec<Filling> = (0..3).map(|_| Filling::default()).collect();
+    let disks: Vec<Trouble> = (0..3).map(|_| Trouble::default()).collect();
     let starts = cluster.ids().into_iter().zip(&disks).map(|(id, disk)| {
-        let log = wal::Environment { file_system: Arc::new(disk.clone()), ..wal::Environment::default() };
         let mut config = cluster.config(id);
         // A stalled follower is given up and called again often.
         config.timing.peer_timeout = Duration::from_millis(400);
-        Node::start_in(config, Environment { log, ..Environment::default() })
+        Node::start_in(config, disk.environment())
     });
     let nodes = tokio::time::timeout(PATIENCE, futures::future::try_join_all(starts)).await.unwrap().unwrap();
     nodes.into_iter().for_each(|node| cluster.adopt(node));
@@ -194,7 +117,7 @@ async fn a_follower_whose_disk_is_full_holds_a_bounded_part_of_the_log() {
     write(cluster.node(1), space()).await;
 
     let full = cluster.follower().await;
-    disks[full as usize - 1].0.store(true, Ordering::SeqCst);
+    disks[full as usize - 1].fill(true);
     let left = Arc::clone(cluster.nodes().find(|node| node.node_id() != full).unwrap());
     let content: String = (0..4000).map(|n| format!("{n} ")).collect();
     let mut held = 0;
@@ -210,7 +133,7 @@ async fn a_follower_whose_disk_is_full_holds_a_bounded_part_of_the_log() {
     assert!(held <= HELD_BYTES_MAX as u64, "{held} bytes");
     assert!(held > HELD_BYTES_MAX as u64 / 2, "the bound was not tried: {held} bytes");
 
-    disks[full as usize - 1].0.store(false, Ordering::SeqCst);
+    disks[full as usize - 1].fill(false);
     assert_eq!(count(cluster.node(full), ReadLevel::Linearizable).await, 120, "it catches up");
     let (_, digests) = cluster.digests().await;
     assert!(digests.iter().all(|digest| *digest == digests[0]));

@@ -1,85 +1,17 @@
 //! Nodes that go and come back.
 
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use cairn_raft::wal::{self, Disk, FileSystem, LogFile};
-use cairn_raft::{Environment, Node, ProposeError, ReadError, ReadLevel};
+use cairn_raft::{Node, ProposeError, ReadError, ReadLevel};
 
+use crate::disks::Trouble;
 use crate::support::{
     Cluster, PATIENCE, count, eventually, in_time, memory, memory_of_request, missing, space, try_write, write,
 };
 
 /// How long a slow disk takes to sync.
 const SYNC_TIME: Duration = Duration::from_secs(4);
-
-/// A disk whose syncs take long, once it is told so.
-#[derive(Debug, Clone, Default)]
-struct Slow(Arc<AtomicBool>);
-
-impl FileSystem for Slow {
-    fn create_directory(&self, path: &Path) -> io::Result<()> {
-        Disk.create_directory(path)
-    }
-
-    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
-        Disk.list(directory)
-    }
-
-    fn create(&self, path: &Path, bytes: u64) -> io::Result<Arc<dyn LogFile>> {
-        Ok(Arc::new(SlowFile { file: Disk.create(path, bytes)?, disk: self.clone() }))
-    }
-
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
-        Ok(Arc::new(SlowFile { file: Disk.open(path)?, disk: self.clone() }))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Disk.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        Disk.remove(path)
-    }
-
-    fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        Disk.sync_directory(path)
-    }
-}
-
-#[derive(Debug)]
-struct SlowFile {
-    file: Arc<dyn LogFile>,
-    disk: Slow,
-}
-
-impl LogFile for SlowFile {
-    fn size(&self) -> io::Result<u64> {
-        self.file.size()
-    }
-
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset)
-    }
-
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
-    }
-
-    fn set_size(&self, bytes: u64) -> io::Result<()> {
-        self.file.set_size(bytes)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        if self.disk.0.load(Ordering::SeqCst) {
-            std::thread::sleep(SYNC_TIME);
-        }
-        self.file.sync_data()
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_acknowledged_write_is_lost_when_the_leader_goes() {
@@ -131,17 +63,15 @@ async fn a_leader_that_shuts_down_hands_over() {
 #[tokio::test(flavor = "current_thread")]
 async fn slow_disks_hold_up_nothing_but_the_writes_that_wait_for_them() {
     let mut cluster = Cluster::of(3);
-    let disks: Vec<Slow> = (0..3).map(|_| Slow::default()).collect();
-    let starts = cluster.ids().into_iter().zip(&disks).map(|(id, disk)| {
-        let log = wal::Environment { file_system: Arc::new(disk.clone()), ..wal::Environment::default() };
-        Node::start_in(cluster.config(id), Environment { log, ..Environment::default() })
-    });
+    let disks: Vec<Trouble> = (0..3).map(|_| Trouble::with_sync_time(SYNC_TIME)).collect();
+    let starts =
+        cluster.ids().into_iter().zip(&disks).map(|(id, disk)| Node::start_in(cluster.config(id), disk.environment()));
     let nodes = tokio::time::timeout(PATIENCE, futures::future::try_join_all(starts)).await.unwrap().unwrap();
     nodes.into_iter().for_each(|node| cluster.adopt(node));
     cluster.ready().await;
     write(cluster.node(1), space()).await;
 
-    disks.iter().for_each(|disk| disk.0.store(true, Ordering::SeqCst));
+    disks.iter().for_each(|disk| disk.slow_down(true));
     let writing = write(cluster.node(1), memory("m1", "tea"));
     let longest = async {
         let mut longest = Duration::ZERO;
@@ -151,7 +81,7 @@ async fn slow_disks_hold_up_nothing_but_the_writes_that_wait_for_them() {
             tokio::time::sleep(Duration::from_millis(10)).await;
             longest = longest.max(before.elapsed());
         }
-        disks.iter().for_each(|disk| disk.0.store(false, Ordering::SeqCst));
+        disks.iter().for_each(|disk| disk.slow_down(false));
         longest
     };
     let (_, longest) = tokio::join!(writing, longest);

@@ -1,18 +1,17 @@
 //! When checkpoints are written, and the thread that writes them: after so many changes, and in each round if there was any.
 //! The thread starts with the first partition that is large enough, and ends with the engine, in the middle of a chunk if need be.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::save::Unfinished;
 use super::{Counters, INDEX_DIR, Kept, Place, remove_dir, space_of};
 use crate::error::Result;
 use crate::options::Options;
+use crate::partitions::worker::{Queue, Worker};
 use crate::partitions::{Slot, State};
 use crate::store::rocks::Store;
 use crate::store::sealing::Sealer;
@@ -64,7 +63,7 @@ pub(in crate::partitions) struct Keeper {
     pub(in crate::partitions) shared: Arc<Shared>,
     /// Whether there may be a thread.
     is_threaded: bool,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    worker: Worker<Arc<Slot>>,
 }
 
 /// What the thread has.
@@ -80,14 +79,13 @@ pub(in crate::partitions) struct Shared {
     /// The last log index whose changes are in all partitions.
     pub(in crate::partitions) published: AtomicU64,
     pub(in crate::partitions) counters: Counters,
-    queue: Mutex<VecDeque<Arc<Slot>>>,
-    wake: Condvar,
-    is_over: AtomicBool,
+    queue: Arc<Queue<Arc<Slot>>>,
 }
 
 impl Keeper {
     pub(in crate::partitions) fn new(options: &Options, sealer: Sealer) -> Self {
         let from = if options.index_checkpoint_from == 0 { FROM_DEFAULT } else { options.index_checkpoint_from };
+        let worker = Worker::new("cairn-checkpoint");
         let shared = Shared {
             dir: options.dir.join(INDEX_DIR),
             sealer,
@@ -96,11 +94,9 @@ impl Keeper {
             renewed_behind: options.limits.feed_changes_max / RENEWED_SHARE / 1_000,
             published: AtomicU64::new(0),
             counters: Counters::default(),
-            queue: Mutex::default(),
-            wake: Condvar::new(),
-            is_over: AtomicBool::new(false),
+            queue: worker.queue().clone(),
         };
-        Self { shared: Arc::new(shared), is_threaded: options.index_checkpoint_thread, thread: Mutex::new(None) }
+        Self { shared: Arc::new(shared), is_threaded: options.index_checkpoint_thread, worker }
     }
 
     /// Removes the checkpoints of spaces that are not there any more.
@@ -148,37 +144,14 @@ impl Keeper {
         if !self.is_threaded || slot.keeping.is_queued.swap(true, Ordering::SeqCst) {
             return;
         }
-        self.shared.queue.lock().push_back(slot.clone());
-        self.shared.wake.notify_one();
-        let mut thread = self.thread.lock();
-        if thread.is_none() {
-            let shared = self.shared.clone();
-            match std::thread::Builder::new().name("cairn-checkpoint".into()).spawn(move || shared.run()) {
-                Ok(spawned) => *thread = Some(spawned),
-                Err(error) => tracing::warn!(%error, "no thread for checkpoints of indexes; there will be none"),
-            }
-        }
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        {
-            let _queue = self.shared.queue.lock();
-            self.shared.is_over.store(true, Ordering::SeqCst);
-            self.shared.wake.notify_all();
-        }
-        if let Some(thread) = self.thread.lock().take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread for checkpoints of indexes has failed");
-        }
+        let shared = self.shared.clone();
+        self.worker.push(slot.clone(), move || shared.run());
     }
 }
 
 impl Shared {
     pub(super) fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::SeqCst)
+        self.queue.is_over()
     }
 
     /// Whether a partition is large enough for a checkpoint, and there is none, or an older one.
@@ -194,7 +167,7 @@ impl Shared {
     }
 
     fn run(&self) {
-        while let Some(slot) = self.next() {
+        while let Some(slot) = self.queue.next() {
             slot.keeping.is_queued.store(false, Ordering::SeqCst);
             self.do_one(&slot);
         }
@@ -219,20 +192,6 @@ impl Shared {
                 tracing::warn!(tenant, space, %error, "a checkpoint of an index could not be written");
                 false
             }
-        }
-    }
-
-    /// Waits for a partition whose checkpoint is due; `None` once the engine is closed.
-    fn next(&self) -> Option<Arc<Slot>> {
-        let mut queue = self.queue.lock();
-        loop {
-            if self.is_over() {
-                return None;
-            }
-            if let Some(slot) = queue.pop_front() {
-                return Some(slot);
-            }
-            self.wake.wait(&mut queue);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `cairn context`.
 
 use cairn_client::Client;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use crate::cli::args::{ClientOptions, ContextCommand};
 use crate::cli::contexts::{Contexts, Entry};
@@ -50,16 +50,28 @@ pub(super) fn run(options: &ClientOptions, command: ContextCommand, mut out: Out
 }
 
 fn list(contexts: &Contexts, out: &mut Output) -> Result<()> {
-    let is_current = |name: &String| contexts.current.as_ref() == Some(name);
     if out.form == Form::Json {
-        for (name, entry) in &contexts.contexts {
-            let document = json!({
-                "name": name, "current": is_current(name), "endpoints": entry.endpoints, "space": entry.space,
-            });
+        for document in documents(contexts) {
             out.json(&document)?;
         }
         return Ok(());
     }
+    let listing = listing(contexts);
+    if listing.is_empty() {
+        out.note("no contexts; make one with `cairn context add NAME --endpoint http://HOST:7480`");
+    }
+    Ok(out.listing(&listing)?)
+}
+
+fn documents(contexts: &Contexts) -> impl Iterator<Item = Json> {
+    contexts.contexts.iter().map(|(name, entry)| {
+        let is_current = contexts.current.as_ref() == Some(name);
+        json!({"name": name, "current": is_current, "endpoints": entry.endpoints, "space": entry.space})
+    })
+}
+
+fn listing(contexts: &Contexts) -> Listing {
+    let is_current = |name: &String| contexts.current.as_ref() == Some(name);
     let mut listing = Listing::new(&["NAME", "CURRENT", "ENDPOINTS", "SPACE"]);
     for (name, entry) in &contexts.contexts {
         listing.row(vec![
@@ -69,8 +81,24 @@ fn list(contexts: &Contexts, out: &mut Output) -> Result<()> {
             Cell::text(entry.space.as_deref().unwrap_or_default()),
         ]);
     }
-    if listing.is_empty() {
-        out.note("no contexts; make one with `cairn context add NAME --endpoint http://HOST:7480`");
+    listing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::snapshot;
+
+    #[test]
+    fn contexts_in_each_form() {
+        let mut contexts = Contexts { current: Some("work".to_owned()), ..Contexts::default() };
+        let endpoints = |list: &[&str]| list.iter().map(|endpoint| (*endpoint).to_owned()).collect();
+        let work = endpoints(&["http://n1:7480", "http://n2:7480"]);
+        contexts.contexts.insert("work".to_owned(), Entry { endpoints: work, space: Some("notes".to_owned()) });
+        let home = endpoints(&["http://127.0.0.1:7480"]);
+        contexts.contexts.insert("home".to_owned(), Entry { endpoints: home, space: None });
+        let listing = listing(&contexts);
+        let json: String = documents(&contexts).map(|document| format!("{document}\n")).collect();
+        snapshot::check("contexts", &[listing.to_table(100, false), listing.to_lines(), json].join("\n"));
     }
-    Ok(out.listing(&listing)?)
 }

@@ -178,3 +178,50 @@ fn to_json(report: &DirectoryReport, keyring: Option<&KeyringReport>) -> Json {
         "store": store,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use cairn_engine::{LogId, RowsReport, StoreReport};
+    use cairn_raft::inspect::{FileReport, GenerationReport};
+
+    use super::*;
+    use crate::cli::snapshot;
+
+    fn report(store: std::result::Result<StoreReport, String>) -> DirectoryReport {
+        DirectoryReport {
+            node_id: 2,
+            cluster_id: Some(ClusterId([0x17; 16])),
+            incarnation: vec![0xab; 16],
+            seen_nodes: vec![1, 3],
+            in_use: false,
+            keyring: Some("data/keyring".into()),
+            segments: vec![FileReport { name: "00000000000000000001.wal".to_owned(), bytes: 64 << 20 }],
+            snapshots: vec!["snap-7".to_owned()],
+            store: Some(GenerationReport { name: "gen-000003".to_owned(), store }),
+        }
+    }
+
+    #[test]
+    fn a_directory_in_each_form() {
+        let store = StoreReport {
+            applied: Some(LogId { term: 4, node_id: 1, index: 1_234 }),
+            stamp_micros: 1_750_000_000_000_000,
+            digest: "8a72ff00".to_owned(),
+            cluster_version: 1,
+            rows: vec![RowsReport { kind: "memory", rows: 12_345, bytes: 6 << 20 }],
+        };
+        let keyring = KeyringReport { cluster_id: uuid_text(ClusterId([0x17; 16])), tenants: 1 };
+        let whole = report(Ok(store));
+        let damaged = report(Err("cannot read the store in data: Corruption: block checksum mismatch".to_owned()));
+        let table = Form::Table { width: 100, styled: false };
+        let mut text = String::new();
+        for (report, keyring) in [(&whole, Some(&keyring)), (&whole, None), (&damaged, None)] {
+            for form in [table, Form::Lines] {
+                text.push_str(&to_text(report, keyring, form));
+                text.push('\n');
+            }
+            text.push_str(&format!("{}\n\n", to_json(report, keyring)));
+        }
+        snapshot::check("inspect", &text);
+    }
+}
