@@ -493,7 +493,7 @@ fn a_name_means_what_it_meant_at_the_position_of_the_read() {
     }
     set_alias(&mut bed, "live", "blue").unwrap();
     let first = bed.log.len() as u64;
-    let target = |index: u64| if (index - first) % 2 == 0 { "blue" } else { "green" };
+    let target = |index: u64| if (index - first).is_multiple_of(2) { "blue" } else { "green" };
     let entries: Vec<ApplyEntry> = (first + 1..=first + SWITCHES)
         .map(|index| {
             let request =
