@@ -52,3 +52,38 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The help of a command and of all that are below it.
+    fn write_help(command: &mut clap::Command, path: &str, text: &mut String) {
+        let path = format!("{path}{}", command.get_name());
+        // What the environment of this test sets is no part of it.
+        let mut shown =
+            command.clone().term_width(100).bin_name(&path).mut_args(|argument| argument.hide_env_values(true));
+        writeln!(text, "$ {path} --help\n{}", shown.render_long_help()).unwrap();
+        for below in command.get_subcommands_mut().filter(|below| below.get_name() != "help") {
+            write_help(below, &format!("{path} "), text);
+        }
+    }
+
+    /// `UPDATE_SNAPSHOTS=1` writes the file anew.
+    #[test]
+    fn the_help_of_every_command_is_what_was_reviewed() {
+        let mut command = cli::finish_help(Arguments::command(), &["dev", "start", "completion"]);
+        command.build();
+        let mut text = String::new();
+        write_help(&mut command, "", &mut text);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/snapshots/help.txt");
+        if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let expected = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(text, expected, "UPDATE_SNAPSHOTS=1 writes {} anew", path.display());
+    }
+}
