@@ -123,3 +123,33 @@ async fn an_embedder_that_does_not_fit_a_space_is_refused_before_the_first_text(
         "its vectors are still of that model"
     );
 }
+
+/// Nodes may have other configurations than the one on which a space was made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_lacks_the_embedder_of_a_space_refuses_its_texts() {
+    let mut node = node().await;
+    node.create(space("notes", 4, "told")).await;
+    node.add("notes", vec![memory("a", "aaa", &[])]).await;
+    let mut node = node.restart().await;
+    let memories = vec![memory("b", "bbb", &[])];
+    let add = v1::AddMemoriesRequest { space: "notes".into(), memories, ..Default::default() };
+    let update = v1::UpdateMemoryRequest {
+        space: "notes".into(),
+        memory: Some(memory("a", "ccc", &[])),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["content".into()] }),
+        ..Default::default()
+    };
+    let refused = [
+        node.memories.add_memories(add).await.unwrap_err(),
+        node.memories.update_memory(update).await.unwrap_err(),
+        node.memories.search_memories(by_text("notes", "aaa")).await.unwrap_err(),
+    ];
+    for status in refused {
+        assert_eq!(
+            (status.code(), reason(&status).as_str()),
+            (Code::FailedPrecondition, "UNKNOWN_EMBEDDER"),
+            "{status:?}"
+        );
+    }
+    assert_eq!(node.count("notes").await, 1);
+}

@@ -162,7 +162,6 @@ fn said(problem: &Value) -> (String, String, Vec<(String, String)>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_say_the_same_as_over_grpc() {
     let mut node = TestNode::with_notes().await;
-    node.create(space("words", 8, "unknown")).await;
 
     let bad = v1::AddMemoriesRequest {
         space: "notes".into(),
@@ -185,8 +184,8 @@ async fn refusals_say_the_same_as_over_grpc() {
         refused(&send(&node, "POST", "/v1/spaces/notes/memories:count", &body).await, 400, "INVALID_ARGUMENT");
     assert_eq!(said(&problem), expected(&status));
 
-    let body = json!({"memories": [{"content": "x"}]});
-    let problem = refused(&send(&node, "POST", "/v1/spaces/words/memories", &body).await, 400, "UNKNOWN_EMBEDDER");
+    let body = json!({"space": {"name": "words", "embeddings": [{"dense": {"dimension": 8}, "embedder": "unknown"}]}});
+    let problem = refused(&send(&node, "POST", "/v1/spaces", &body).await, 400, "UNKNOWN_EMBEDDER");
     assert_eq!(
         (problem["code"].as_str(), problem["metadata"]["embedder"].as_str()),
         (Some("FAILED_PRECONDITION"), Some("unknown"))

@@ -142,15 +142,6 @@ async fn text_becomes_vectors_where_the_space_has_an_embedder() {
     node.create(space("vectors", 4, "")).await;
     let status = node.memories.search_memories(by_text("vectors", "coffee")).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::FailedPrecondition, "NO_EMBEDDER"));
-
-    node.create(space("elsewhere", 4, "gpt")).await;
-    let request = v1::AddMemoriesRequest {
-        space: "elsewhere".into(),
-        memories: vec![memory("", "text", &[])],
-        ..Default::default()
-    };
-    let status = node.memories.add_memories(request).await.unwrap_err();
-    assert_eq!((status.code(), reason(&status).as_str()), (Code::FailedPrecondition, "UNKNOWN_EMBEDDER"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -125,11 +125,6 @@ async fn a_new_content_without_an_embedder_needs_a_vector() {
     let search = by_vector("notes", &[0.0, 1.0, 0.0, 0.0]);
     let found = node.memories.search_memories(search).await.unwrap().into_inner();
     assert!(found.hits[0].score > 0.999);
-
-    node.create(space("elsewhere", 4, "gpt")).await;
-    node.add("elsewhere", vec![memory("a", "tea", &[1.0, 0.0, 0.0, 0.0])]).await;
-    let status = update(&mut node, request("elsewhere", &["content"], memory("a", "coffee", &[]))).await.unwrap_err();
-    assert_eq!((status.code(), reason(&status).as_str()), (Code::FailedPrecondition, "UNKNOWN_EMBEDDER"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
