@@ -284,9 +284,10 @@ async fn install_a_snapshot(cluster: &mut TestCluster, node: u64) {
         last = last.max(own_state(cluster, *id).await.last_log_index);
     }
     let until = Instant::now() + PATIENCE;
+    // The entry after `last` must be gone too: with `last` itself the node has what the others' log begins behind.
     for id in &others {
-        while own_state(cluster, *id).await.first_log_index <= last {
-            assert!(Instant::now() < until, "node {id} never gives up its log before {last}");
+        while own_state(cluster, *id).await.first_log_index <= last + 1 {
+            assert!(Instant::now() < until, "node {id} never gives up its log behind {last}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
