@@ -14,6 +14,7 @@
 
 mod api;
 mod apply;
+mod content;
 pub mod crypto;
 mod engine;
 mod error;

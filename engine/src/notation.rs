@@ -19,6 +19,7 @@ use cairn_proto::v1;
 use cairn_proto::v1::value::Kind;
 
 use crate::apply::vector_from_row;
+use crate::content::take_content;
 use crate::error::{Error, Result};
 use crate::store::decode;
 use crate::store::keys::{Key, LookupId, MetaItem};
@@ -103,8 +104,8 @@ impl Notation<'_> {
                 let record: SpaceCountersRecord = decode(key, plain)?;
                 format!("{} memories, {} vectors", record.memories, record.vectors)
             }
-            Key::Memory { .. } => self.memory(&decode(key, plain)?),
-            Key::History { .. } => self.revision(&decode(key, plain)?),
+            Key::Memory { .. } => self.memory(decode(key, plain)?)?,
+            Key::History { .. } => self.revision(decode(key, plain)?)?,
             Key::Vector { .. } => vector(&vector_from_row(plain).ok_or_else(damaged)?),
             Key::ByCreated { .. } | Key::ByUpdated { .. } | Key::Expiry { .. } | Key::RequestExpiry { .. } => {
                 String::new()
@@ -143,8 +144,9 @@ impl Notation<'_> {
         format!("{outcome}, until {}{cursor}", (self.time)(record.expires_at_micros))
     }
 
-    fn memory(&self, record: &MemoryRecord) -> String {
-        let mut shown = format!("{:?} v{}", record.content, record.version);
+    fn memory(&self, mut record: MemoryRecord) -> Result<String> {
+        let content = take_content(&mut record)?;
+        let mut shown = format!("{content:?} v{}", record.version);
         let scope = record.scope.clone().unwrap_or_default();
         let scope = [
             ("agent", scope.agent_id),
@@ -176,7 +178,7 @@ impl Notation<'_> {
         if record.history_from != 0 {
             let _ = write!(shown, " history=v{}..", record.history_from);
         }
-        shown
+        Ok(shown)
     }
 
     fn metadata(&self, shown: &mut String, prefix: &str, entries: &BTreeMap<String, v1::Value>) {
@@ -213,9 +215,9 @@ impl Notation<'_> {
         }
     }
 
-    fn revision(&self, revision: &RevisionRecord) -> String {
-        let memory = revision.memory.clone().unwrap_or_default();
-        format!("{:?} at {}: {}", revision.change(), (self.time)(revision.changed_at_micros), self.memory(&memory))
+    fn revision(&self, revision: RevisionRecord) -> Result<String> {
+        let (change, at) = (revision.change(), (self.time)(revision.changed_at_micros));
+        Ok(format!("{change:?} at {at}: {}", self.memory(revision.memory.unwrap_or_default())?))
     }
 }
 

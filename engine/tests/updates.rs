@@ -433,3 +433,30 @@ fn pages_of_a_history_belong_together() {
     assert_eq!(field(ask(2, "", "").unwrap_err()), "id");
     assert_eq!(field(ask(2, "", &"x".repeat(256)).unwrap_err()), "id");
 }
+
+/// Texts that are long enough to be packed come back everywhere, and are told apart by their hash like short ones.
+#[test]
+fn long_texts_come_back_in_reads_updates_and_histories() {
+    let mut bed = Bed::new();
+    bed.create_space(v1::Space { history_depth: 3, dedup_by_content: true, ..space("notes", 2) }).unwrap();
+    let (tea, coffee) = ("she drinks tea in the morning; ".repeat(40), "and coffee after lunch; ".repeat(60));
+    let short = memory("c", "short");
+    let both = vec![memory("a", &tea), short, memory("b", &coffee)];
+    bed.add("notes", both).unwrap();
+    let content = |bed: &Bed, id: &str| bed.get("notes", &[id]).unwrap().memories.remove(0).content;
+    assert_eq!([content(&bed, "a"), content(&bed, "b"), content(&bed, "c")], [&tea, &coffee, "short"]);
+
+    let again = bed.add("notes", vec![memory("d", &tea)]).unwrap();
+    assert_eq!((again[0].outcome(), again[0].id.as_str()), (v1::WriteOutcome::Deduplicated, "a"));
+
+    let longer = format!("{tea}{coffee}");
+    let changed = v1::Memory { vectors: vec![vector(&[1.0, 0.0])], ..memory("a", &longer) };
+    let updated = update(&mut bed, &["content", "vectors"], changed).unwrap();
+    assert_eq!(updated.content, longer);
+    assert_eq!(updated.content_hash, <sha2::Sha256 as sha2::Digest>::digest(longer.as_bytes()).to_vec());
+    let found = bed.search(&query("notes", &[1.0, 0.0])).unwrap();
+    assert_eq!(found[0].memory.as_ref().unwrap().content, longer);
+    let versions: Vec<String> =
+        history(&bed, "a").unwrap().into_iter().map(|revision| revision.memory.unwrap().content).collect();
+    assert_eq!(versions, [longer, tea]);
+}

@@ -1,13 +1,13 @@
 //! AddMemories: memories are created, replaced, or found to be there already.
 
 use cairn_proto::storage::outcome::Result as OutcomeResult;
-use cairn_proto::storage::{AddMemories, AddOutcome, MemoryRecord, Outcome};
+use cairn_proto::storage::{AddMemories, AddOutcome, MemoryRecord, Outcome, PackedContent};
 use cairn_proto::v1;
 use cairn_proto::v1::memory::Expiry;
-use sha2::{Digest, Sha256};
 
 use crate::apply::Applier;
 use crate::apply::memories::{Author, NewVector, check_vectors, dense_values, is_expired};
+use crate::content::{has_content, set_content};
 use crate::error::{Error, Result};
 use crate::requests::path::FieldPath;
 use crate::spaces::SpaceInfo;
@@ -23,10 +23,14 @@ impl Applier<'_> {
         check_vectors(&space, &add.memories, |position| FieldPath::root("memories").at(position))?;
         let author = Author { principal, actor: &add.actor, reason: &add.reason };
         let mut results = Vec::with_capacity(add.memories.len());
-        for (place, memory) in (0..).zip(add.memories) {
+        let contents = add.packed_contents.into_iter().chain(std::iter::repeat_with(PackedContent::default));
+        for (place, (memory, content)) in (0..).zip(add.memories.into_iter().zip(contents)) {
             // A microsecond apart, so that a list in order of time has the memories of one call in the order of the call.
             let written_at = later(self.stamp_micros(), place);
-            results.push(self.add_memory(&space, memory, written_at, add.insert_only, &author)?);
+            let vector = memory.vectors.last().and_then(dense_values).map_or(NewVector::None, NewVector::Set);
+            let mut record = self.record_of(&space, memory, content, written_at);
+            author.sign(&mut record);
+            results.push(self.add_memory(&space, record, vector, add.insert_only)?);
         }
         Ok(Outcome { result: Some(OutcomeResult::AddMemories(AddOutcome { results })), replayed: false })
     }
@@ -34,16 +38,11 @@ impl Applier<'_> {
     fn add_memory(
         &mut self,
         space: &SpaceInfo,
-        mut wire: v1::Memory,
-        written_at: i64,
+        mut record: MemoryRecord,
+        vector: NewVector,
         insert_only: bool,
-        author: &Author<'_>,
     ) -> Result<v1::WriteResult> {
-        let memory = space.memory_id(self.overlay.sealer(), &wire.id)?;
-        let vector = wire.vectors.pop().as_ref().and_then(dense_values).map_or(NewVector::None, NewVector::Set);
-        let mut record = self.record_of(space, wire, written_at);
-        author.sign(&mut record);
-
+        let memory = space.memory_id(self.overlay.sealer(), &record.id)?;
         let old = self.stored(space, memory)?;
         let alive = old.as_ref().filter(|old| !is_expired(&old.record, self.stamp_micros()));
         if insert_only && alive.is_some() {
@@ -61,25 +60,31 @@ impl Applier<'_> {
 
     /// The record of a memory that is written now, without version and vectors. `written_at` is its time among those of the
     /// same call, in microseconds since 1970.
-    fn record_of(&self, space: &SpaceInfo, wire: v1::Memory, written_at: i64) -> MemoryRecord {
+    fn record_of(
+        &self,
+        space: &SpaceInfo,
+        mut wire: v1::Memory,
+        content: PackedContent,
+        written_at: i64,
+    ) -> MemoryRecord {
         let now = self.stamp_micros();
         let expires_at_micros = match &wire.expiry {
             Some(Expiry::ExpiresAt(time)) => micros_of_timestamp(time),
             Some(Expiry::Ttl(ttl)) => micros_of_positive_duration(ttl).map(|ttl| later(now, ttl)),
             None => space.default_ttl_micros().map(|ttl| later(now, ttl)),
         };
+        let mut record = MemoryRecord::default();
+        set_content(&mut record, content, &mut wire);
         MemoryRecord {
-            content_hash: Sha256::digest(wire.content.as_bytes()).to_vec().into(),
             id: wire.id,
             scope: wire.scope.filter(|scope| *scope != v1::Scope::default()),
             kind: wire.kind,
-            content: wire.content,
             metadata: wire.metadata,
             importance: wire.importance,
             created_at_micros: wire.created_at.as_ref().and_then(micros_of_timestamp).unwrap_or(written_at),
             updated_at_micros: written_at,
             expires_at_micros,
-            ..MemoryRecord::default()
+            ..record
         }
     }
 
@@ -91,7 +96,7 @@ impl Applier<'_> {
         memory: LookupId,
         record: &MemoryRecord,
     ) -> Result<Option<v1::WriteResult>> {
-        if !space.definition().dedup_by_content || record.content.is_empty() {
+        if !space.definition().dedup_by_content || !has_content(record) {
             return Ok(None);
         }
         let holder = self.overlay.get(&self.content_key(space, record)?)?;

@@ -59,7 +59,7 @@ impl Applier<'_> {
         let key = Key::History { space: reference, memory, version: old.record.version };
         let row = revision(&old.record).encode_to_vec();
         digest = digest.wrapping_add(self.overlay.part_of_digest(&key, &row));
-        self.overlay.put(key, None, row);
+        self.overlay.put_packed(key, None, row, old.record.packed_content.len());
         record.history_from = match old.record.history_from {
             0 => old.record.version,
             from => from.max(first),

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::apply::Applier;
 use crate::apply::history::change_of;
+use crate::content::{has_content, take_content};
 use crate::error::{Error, Result};
 use crate::partitions::IndexChange;
 use crate::requests::path::{FieldPath, Violations};
@@ -77,12 +78,12 @@ pub(super) fn dense_values(vector: &v1::Vector) -> Option<Vec<f32>> {
 }
 
 /// A record as clients see it, without vectors.
-pub(crate) fn wire_record(record: MemoryRecord) -> v1::Memory {
-    v1::Memory {
+pub(crate) fn wire_record(mut record: MemoryRecord) -> Result<v1::Memory> {
+    Ok(v1::Memory {
+        content: take_content(&mut record)?,
         id: record.id,
         scope: record.scope,
         kind: record.kind,
-        content: record.content,
         metadata: record.metadata,
         vectors: Vec::new(),
         importance: record.importance,
@@ -91,7 +92,7 @@ pub(crate) fn wire_record(record: MemoryRecord) -> v1::Memory {
         expiry: record.expires_at_micros.map(|micros| Expiry::ExpiresAt(timestamp_of_micros(micros))),
         version: record.version,
         content_hash: record.content_hash.to_vec(),
-    }
+    })
 }
 
 /// Checks all vectors against the space's embedding. `name` gives the path of each memory.
@@ -168,7 +169,8 @@ impl Applier<'_> {
         }
         self.put_side_rows(space, memory, &record)?;
         let key = Key::Memory { space: reference, memory };
-        self.overlay.put_message(key, old.map(|old| old.plain.as_slice()), &record);
+        let old_plain = old.map(|old| old.plain.as_slice());
+        self.overlay.put_packed(key, old_plain, record.encode_to_vec(), record.packed_content.len());
         self.note_change(space, change_of(&record), &record, previous_scope);
         self.pending.push((reference, IndexChange::Upsert { memory, record: Box::new(record), vector }));
         Ok(())
@@ -202,7 +204,8 @@ impl Applier<'_> {
                 let row = vector_to_row(&values);
                 let digest = Sha256::digest(&row)[..16].to_vec().into();
                 record.vectors.push(VectorReference { embedding_id: u32::from(EMBEDDING_ID), digest });
-                self.overlay.put(key, None, row);
+                let bytes = row.len();
+                self.overlay.put_packed(key, None, row, bytes);
                 Ok(Some(values).filter(|_| space.searchable))
             }
             NewVector::None => {
@@ -272,7 +275,7 @@ impl Applier<'_> {
         if let Some(time_micros) = old.expires_at_micros {
             self.overlay.delete(Key::Expiry { time_micros, space: reference, memory }, None);
         }
-        if space.definition().dedup_by_content && !old.content.is_empty() {
+        if space.definition().dedup_by_content && has_content(old) {
             let key = self.content_key(space, old)?;
             if self.overlay.get(&key)?.as_deref() == Some(memory.as_slice()) {
                 self.overlay.delete(key, None);
@@ -290,7 +293,7 @@ impl Applier<'_> {
         if let Some(time_micros) = record.expires_at_micros {
             self.overlay.put(Key::Expiry { time_micros, space: reference, memory }, None, Vec::new());
         }
-        if space.definition().dedup_by_content && !record.content.is_empty() {
+        if space.definition().dedup_by_content && has_content(record) {
             let key = self.content_key(space, record)?;
             self.overlay.put(key, None, memory.to_vec());
         }

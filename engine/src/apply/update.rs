@@ -5,14 +5,14 @@
 use std::collections::BTreeMap;
 
 use cairn_proto::storage::outcome::Result as OutcomeResult;
-use cairn_proto::storage::{EmbeddedBy, MemoryRecord, Outcome, UpdateMemory, UpdateOutcome};
+use cairn_proto::storage::{EmbeddedBy, MemoryRecord, Outcome, PackedContent, UpdateMemory, UpdateOutcome};
 use cairn_proto::v1;
 use cairn_proto::v1::memory::Expiry;
-use sha2::{Digest, Sha256};
 
 use crate::apply::Applier;
 use crate::apply::memories::{Author, NewVector, check_vectors, dense_values, is_expired, wire_record};
 use crate::apply::requests::Progress;
+use crate::content::set_content;
 use crate::engine::EMBEDDER_CHANGED;
 use crate::error::{Error, ErrorKind, Result};
 use crate::requests::mask::{self, Mask, MaskPath};
@@ -43,13 +43,15 @@ impl Applier<'_> {
             let message = format!("memory {:?} has version {is}, not {expected}: read it again", wire.id);
             return Err(Error::new(ErrorKind::Aborted, message));
         }
-        let vector = new_vector(&space, &wire, &mask, update.embedded_by.as_ref())?;
+        let content = update.packed_content.unwrap_or_default();
+        let has_text = !wire.content.is_empty() || !content.packed.is_empty();
+        let vector = new_vector(&space, &wire, has_text, &mask, update.embedded_by.as_ref())?;
         let author = Author { principal, actor: &update.actor, reason: &update.reason };
-        let record = self.merged(&space, &old.record, wire, &mask, &author)?;
+        let record = self.merged(&space, &old.record, (wire, content), &mask, &author)?;
         if let Some(twin) = self.other_holder(&space, &old.record, &record)? {
             return Err(twin);
         }
-        let wire = wire_record(record.clone());
+        let wire = wire_record(record.clone())?;
         self.write_memory(&space, memory, Some(&old), record, vector)?;
         progress.space_id = space.reference.space;
         let outcome = UpdateOutcome { memory: Some(wire) };
@@ -61,7 +63,7 @@ impl Applier<'_> {
         &self,
         space: &SpaceInfo,
         old: &MemoryRecord,
-        mut wire: v1::Memory,
+        (mut wire, mut content): (v1::Memory, PackedContent),
         mask: &Mask,
         author: &Author<'_>,
     ) -> Result<MemoryRecord> {
@@ -70,8 +72,7 @@ impl Applier<'_> {
         for path in mask.paths() {
             match path {
                 MaskPath::Content => {
-                    record.content_hash = Sha256::digest(wire.content.as_bytes()).to_vec().into();
-                    record.content = std::mem::take(&mut wire.content);
+                    set_content(&mut record, std::mem::take(&mut content), &mut wire);
                 }
                 MaskPath::CreatedAt => {
                     let time = wire.created_at.as_ref().and_then(micros_of_timestamp);
@@ -124,7 +125,7 @@ impl Applier<'_> {
         let Some(space) = spaces::find(&self.overlay, reference)? else { return Ok(kept) };
         let memory = space.memory_id(self.overlay.sealer(), &left.id)?;
         let found = self.version_of(&space, memory, left.version)?;
-        let found = found.filter(|found| !is_expired(found, self.stamp_micros())).map(wire_record);
+        let found = found.filter(|found| !is_expired(found, self.stamp_micros())).map(wire_record).transpose()?;
         // A memory that was deleted and written anew may have come to the same version at another time.
         let same = found.filter(|found| found.updated_at == left.updated_at);
         Ok(UpdateOutcome { memory: same.or(kept.memory) })
@@ -179,6 +180,7 @@ fn expires_at(expiry: Option<&Expiry>, now: i64, default: Option<i64>) -> Option
 fn new_vector(
     space: &SpaceInfo,
     wire: &v1::Memory,
+    has_text: bool,
     mask: &Mask,
     embedded_by: Option<&EmbeddedBy>,
 ) -> Result<NewVector> {
@@ -199,7 +201,7 @@ fn new_vector(
                        must not stand for the new text";
         return Err(Error::failed_precondition("VECTOR_NEEDED", message));
     }
-    if !embedder.is_empty() && !wire.content.is_empty() {
+    if !embedder.is_empty() && has_text {
         let message = format!("the vector of the new content must come from the space's embedder {embedder:?}");
         return Err(Error::failed_precondition(EMBEDDER_CHANGED, message));
     }

@@ -17,6 +17,7 @@ use cairn_proto::storage::{
 use cairn_proto::v1;
 
 use crate::apply::Applier;
+use crate::content::has_content;
 use crate::error::{Error, ErrorKind, Result};
 use crate::partitions::IndexChange;
 use crate::requests::update_space::Path;
@@ -138,7 +139,7 @@ impl Applier<'_> {
 
     /// Lets a memory be found by its content, unless another one of the same content is found already.
     fn find_by_content(&mut self, space: &SpaceInfo, memory: LookupId, record: &MemoryRecord) -> Result<()> {
-        if record.content.is_empty() || self.content_twin(space, memory, record)?.is_some() {
+        if !has_content(record) || self.content_twin(space, memory, record)?.is_some() {
             return Ok(());
         }
         let key = self.content_key(space, record)?;

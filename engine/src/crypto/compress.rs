@@ -7,6 +7,13 @@
 //! | 0 | 4 | length of the unpacked value in bytes, u32 little-endian |
 //! | 4 | rest | one zstd frame |
 //!
+//! A text that is packed by itself, so that log and store need not do so again and again:
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 1 | format: 1 |
+//! | 1 | rest | as above |
+//!
 //! Contexts are kept per thread, since making one costs more than compressing a record. The length of a sealed value
 //! tells an onlooker how well it compressed; records are sealed one by one with nothing of another tenant's in them, so
 //! this says nothing about anyone else's data.
@@ -19,8 +26,10 @@ use super::CryptoError;
 
 /// Fastest level that still shrinks text well; records are small and written once.
 const LEVEL: i32 = 1;
-/// Below this, a zstd frame's own header eats what could be saved.
-const WORTH_TRYING_LEN: usize = 64;
+/// Below this, hardly anything is saved: such values are ids, hashes and numbers, and a zstd frame has a header of its own.
+const WORTH_TRYING_LEN: usize = 256;
+/// The format of a text that is packed by itself.
+const PACKED_FORMAT: u8 = 1;
 /// Scratch space that a thread keeps between values; a larger one is given back at once.
 const SCRATCH_KEPT_LEN: usize = 256 << 10;
 const LEN_FIELD: usize = 4;
@@ -69,6 +78,34 @@ pub(super) fn with_compressed<T>(plain: &[u8], then: impl FnOnce(Option<&[u8]>) 
         workspace.wipe(plain.len());
         Ok(result)
     })
+}
+
+/// Whether it is worth trying to compress a value of which `packed_len` bytes are known not to shrink.
+pub(super) fn is_worth_trying(len: usize, packed_len: usize) -> bool {
+    let rest = len.saturating_sub(packed_len);
+    rest >= WORTH_TRYING_LEN && rest >= len / 4
+}
+
+/// Packs a text by itself; `None` where that would not make it smaller.
+pub(crate) fn pack(text: &str) -> Result<Option<Vec<u8>>, CryptoError> {
+    with_compressed(text.as_bytes(), |compressed| {
+        compressed.map(|compressed| {
+            let mut packed = Vec::with_capacity(1 + compressed.len());
+            packed.push(PACKED_FORMAT);
+            packed.extend_from_slice(compressed);
+            packed
+        })
+    })
+}
+
+/// Unpacks what [`pack`] made, never into more than `len_max` bytes.
+pub(crate) fn unpack(packed: &[u8], len_max: usize) -> Result<String, CryptoError> {
+    let (&found, compressed) = packed.split_first().ok_or(CryptoError::Malformed("no bytes at all"))?;
+    if found != PACKED_FORMAT {
+        return Err(CryptoError::UnknownFormat { found, supported: PACKED_FORMAT });
+    }
+    let text = decompress(compressed, len_max)?;
+    String::from_utf8(text).map_err(|_| CryptoError::Malformed("a packed text is not UTF-8"))
 }
 
 /// Unpacks what [`with_compressed`] made, never into more than `len_max` bytes.

@@ -11,7 +11,7 @@
 //! | `aad` | what a sealed value is bound to: format, key version, column family, storage key |
 //! | `record` | record sealing, and the byte map of a sealed value |
 //! | `random` | the source of randomness |
-//! | `compress` | zstd before sealing, with a bound on what is unpacked |
+//! | `compress` | zstd before sealing, and for texts by themselves, with a bound on what is unpacked |
 //! | `frame` | frame sealing for sequential files, and the keys of such files |
 //! | `lookup` | keyed hashes that stand for strings in storage keys |
 //! | `secret` | key bytes that wipe themselves and never print |
@@ -35,7 +35,9 @@ pub use id::{ClusterId, KeyId, TenantId};
 pub use record::{PLAINTEXT_LEN_MAX, SEALED_OVERHEAD_MAX, sealed_key_id};
 
 pub(crate) use aad::Purpose;
+pub(crate) use compress::{pack, unpack};
 pub(crate) use lookup::LookupKey;
+pub(crate) use random::{FreshNonce, Nonces};
 pub(crate) use record::{Compression, RecordCipher};
 pub(crate) use secret::{KEY_LEN, SecretKey};
 

@@ -21,7 +21,7 @@ use xaes_256_gcm::{Nonce, Xaes256Gcm};
 
 use super::aad::{AadBytes, Purpose};
 use super::compress;
-use super::random::fill_random;
+use super::random::FreshNonce;
 use super::{Aad, CryptoError, KeyId, SecretKey};
 
 /// The most plaintext that one sealed value may hold, in bytes; also the bound on what is ever unpacked from one.
@@ -34,7 +34,7 @@ const FLAG_COMPRESSED: u8 = 1;
 const FLAGS_AT: usize = 1;
 const KEY_ID_AT: usize = 2;
 const NONCE_AT: usize = 6;
-const NONCE_LEN: usize = 24;
+pub(super) const NONCE_LEN: usize = 24;
 const HEADER_LEN: usize = NONCE_AT + NONCE_LEN;
 const TAG_LEN: usize = 16;
 
@@ -79,6 +79,13 @@ impl Header {
     }
 }
 
+impl Compression {
+    /// For a value of `len` bytes, of which `packed_len` are packed already, or do not shrink otherwise.
+    pub(crate) fn worth_trying(len: usize, packed_len: usize) -> Self {
+        if compress::is_worth_trying(len, packed_len) { Self::Try } else { Self::Skip }
+    }
+}
+
 /// A prepared cipher for one key: the key schedule is computed once, so that sealing a record costs two blocks of
 /// AES and one key schedule for the message's own key, then AES-256-GCM over the bytes.
 pub(crate) struct RecordCipher {
@@ -104,14 +111,27 @@ impl RecordCipher {
         plain: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), CryptoError> {
+        self.seal_with_nonce(purpose, compression, FreshNonce::draw()?, aad, plain, out)
+    }
+
+    /// As [`RecordCipher::seal_into`], under a nonce of the caller's.
+    pub(crate) fn seal_with_nonce(
+        &self,
+        purpose: Purpose,
+        compression: Compression,
+        nonce: FreshNonce,
+        aad: &Aad<'_>,
+        plain: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), CryptoError> {
         if plain.len() > PLAINTEXT_LEN_MAX {
             return Err(CryptoError::TooLong { len: plain.len(), max: PLAINTEXT_LEN_MAX });
         }
         match compression {
-            Compression::Skip => self.seal_with_flags(purpose, 0, aad, plain, out),
+            Compression::Skip => self.seal_with_flags(purpose, 0, nonce, aad, plain, out),
             Compression::Try => compress::with_compressed(plain, |compressed| match compressed {
-                Some(compressed) => self.seal_with_flags(purpose, FLAG_COMPRESSED, aad, compressed, out),
-                None => self.seal_with_flags(purpose, 0, aad, plain, out),
+                Some(compressed) => self.seal_with_flags(purpose, FLAG_COMPRESSED, nonce, aad, compressed, out),
+                None => self.seal_with_flags(purpose, 0, nonce, aad, plain, out),
             })?,
         }
     }
@@ -120,12 +140,12 @@ impl RecordCipher {
         &self,
         purpose: Purpose,
         flags: u8,
+        nonce: FreshNonce,
         aad: &Aad<'_>,
         plain: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), CryptoError> {
-        let mut nonce = [0; NONCE_LEN];
-        fill_random(&mut nonce)?;
+        let nonce = nonce.into_bytes();
         let aad = AadBytes::new(purpose, FORMAT, flags, self.key_id, aad);
 
         let start = out.len();

@@ -5,8 +5,8 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use crate::crypto::{
-    Aad, Compression, CryptoError, FileKey, KeyId, LookupKey, Purpose, RecordCipher, SecretKey, StoredFileKey,
-    TenantId, sealed_key_id,
+    Aad, Compression, CryptoError, FileKey, FreshNonce, KeyId, LookupKey, Purpose, RecordCipher, SecretKey,
+    StoredFileKey, TenantId, sealed_key_id,
 };
 
 /// The family under which file keys are wrapped, and the format of what is wrapped: the 32 bytes themselves.
@@ -69,6 +69,18 @@ impl TenantKeys {
     /// As [`TenantKeys::seal`].
     pub fn seal_uncompressed_into(&self, aad: &Aad<'_>, plain: &[u8], out: &mut Vec<u8>) -> Result<(), CryptoError> {
         self.newest().seal_into(Purpose::Record, Compression::Skip, aad, plain, out)
+    }
+
+    /// As [`TenantKeys::seal_into`], with or without trying to compress, under a nonce of a batch.
+    pub(crate) fn seal_with_nonce(
+        &self,
+        compression: Compression,
+        nonce: FreshNonce,
+        aad: &Aad<'_>,
+        plain: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), CryptoError> {
+        self.newest().seal_with_nonce(Purpose::Record, compression, nonce, aad, plain, out)
     }
 
     /// Opens what one of the `seal` methods made for the same place, under whichever version of the data key.

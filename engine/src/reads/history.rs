@@ -50,12 +50,12 @@ impl Reader<'_> {
         let mut last = None;
         for version in (first..=present.version).rev().filter(|version| *version < end) {
             let revision = if version == present.version {
-                wire_revision(present.clone())
+                wire_revision(present.clone())?
             } else {
                 let key = Key::History { space: space.reference, memory, version };
                 let row: Option<RevisionRecord> = view.get_message(&key)?;
                 let missing = || Error::corruption("a version of a memory's history is missing");
-                wire_revision(row.and_then(|row| row.memory).ok_or_else(missing)?)
+                wire_revision(row.and_then(|row| row.memory).ok_or_else(missing)?)?
             };
             bytes += revision.encoded_len();
             if revisions.len() == size || (!revisions.is_empty() && bytes > CALL_BYTES_MAX) {
@@ -73,13 +73,13 @@ impl Reader<'_> {
 }
 
 /// A version as clients see it. What led to it, when, by whom and why stands in the record itself.
-fn wire_revision(mut record: MemoryRecord) -> v1::Revision {
-    v1::Revision {
+fn wire_revision(mut record: MemoryRecord) -> Result<v1::Revision> {
+    Ok(v1::Revision {
         change: change_of(&record) as i32,
         changed_at: Some(timestamp_of_micros(record.updated_at_micros)),
         actor: std::mem::take(&mut record.actor),
         reason: std::mem::take(&mut record.reason),
         principal: std::mem::take(&mut record.principal),
-        memory: Some(wire_record(record)),
-    }
+        memory: Some(wire_record(record)?),
+    })
 }

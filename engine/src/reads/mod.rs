@@ -94,7 +94,7 @@ fn wire_memory(
             vectors.push(v1::Vector { embedding: space.embedding.clone(), data: Some(data) });
         }
     }
-    Ok(v1::Memory { vectors, ..wire_record(record) })
+    Ok(v1::Memory { vectors, ..wire_record(record)? })
 }
 
 /// The memories of a space whose time is over at the read's time but which are not removed yet. There are few: the

@@ -31,8 +31,8 @@ use cairn_index::Schema;
 use cairn_proto::storage::command::Body;
 use cairn_proto::storage::mutation::Operation;
 use cairn_proto::storage::{
-    AddMemories, Command, CreateSpace, CreateTenant, DeleteMemories, DeleteSpace, Mutation, RequestKey, SealedMutation,
-    SetAlias,
+    AddMemories, Command, CreateSpace, CreateTenant, DeleteMemories, DeleteSpace, Mutation, PackedContent, RequestKey,
+    SealedMutation, SetAlias,
 };
 use cairn_proto::v1;
 use cairn_proto::v1::delete_memories_request::Target;
@@ -41,6 +41,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::api::{Embedded, Principal, WriteRequest};
+use crate::content::pack_content;
 use crate::crypto::TenantId;
 use crate::error::{Error, Result};
 use crate::filters;
@@ -110,14 +111,32 @@ pub(crate) fn prepare(
         }
     };
     let request = request_key(principal, method, request_id, fingerprint)?;
+    let packed_bytes = packed_bytes(&operation);
     let mutation = Mutation { request: Some(request), operation: Some(operation) };
-    let (key_id, payload) = sealer.seal(Place::Command, principal.tenant.0, &mutation.encode_to_vec())?;
+    let plain = mutation.encode_to_vec();
+    let (key_id, payload) = sealer.seal_packed(Place::Command, principal.tenant.0, &plain, packed_bytes)?;
     Ok(Command {
         cluster_version: COMMAND_CLUSTER_VERSION,
         stamp_micros: 0,
         tenant_id: principal.tenant.0,
         body: Some(Body::Sealed(SealedMutation { key_id, payload: payload.into() })),
     })
+}
+
+/// Bytes of an operation that do not shrink: packed texts, and vectors.
+fn packed_bytes(operation: &Operation) -> usize {
+    let of_vectors = |memory: &v1::Memory| memory.vectors.iter().map(Message::encoded_len).sum::<usize>();
+    match operation {
+        Operation::AddMemories(add) => {
+            let texts: usize = add.packed_contents.iter().map(|content| content.packed.len()).sum();
+            texts + add.memories.iter().map(of_vectors).sum::<usize>()
+        }
+        Operation::UpdateMemory(update) => {
+            let text = update.packed_content.as_ref().map_or(0, |content| content.packed.len());
+            text + update.memory.as_ref().map_or(0, of_vectors)
+        }
+        _ => 0,
+    }
 }
 
 /// A request without its id, its fingerprint, and what it asks for.
@@ -244,8 +263,17 @@ fn add_memories(mut request: v1::AddMemoriesRequest, embedded: Option<Embedded>)
         memory.version = 0;
         memory.content_hash.clear();
     }
+    let packed_contents = packed_contents(&mut memories)?;
     let (space, actor, reason) = (request.space, request.actor, request.reason);
-    Ok(Operation::AddMemories(AddMemories { space, memories, insert_only, actor, reason, embedded_by }))
+    let add = AddMemories { space, memories, insert_only, actor, reason, embedded_by, packed_contents };
+    Ok(Operation::AddMemories(add))
+}
+
+/// The texts of memories, taken out of them where they are worth packing; nothing where none is.
+fn packed_contents(memories: &mut [v1::Memory]) -> Result<Vec<PackedContent>> {
+    let packed = memories.iter_mut().map(pack_content).collect::<Result<Vec<_>>>()?;
+    let is_empty = packed.iter().all(|content| content.packed.is_empty());
+    Ok(if is_empty { Vec::new() } else { packed })
 }
 
 fn delete_memories(request: v1::DeleteMemoriesRequest) -> Result<Operation> {

@@ -5,6 +5,7 @@ use cairn_proto::storage::mutation::Operation;
 use cairn_proto::v1;
 
 use crate::api::Embedded;
+use crate::content::pack_content;
 use crate::error::Result;
 use crate::requests::check_space_name;
 use crate::requests::limits::{REASON_BYTES_MAX, WORD_BYTES_MAX};
@@ -36,6 +37,7 @@ pub(super) fn update_memory(request: v1::UpdateMemoryRequest, embedded: Option<E
         memory.vectors = vec![vector];
         embedded_by = Some(embedded.by.into());
     }
+    let packed_content = Some(pack_content(&mut memory)?).filter(|content| !content.packed.is_empty());
     Ok(Operation::UpdateMemory(UpdateMemory {
         space: request.space,
         memory: Some(memory),
@@ -45,6 +47,7 @@ pub(super) fn update_memory(request: v1::UpdateMemoryRequest, embedded: Option<E
         actor: request.actor,
         reason: request.reason,
         embedded_by,
+        packed_content,
     }))
 }
 

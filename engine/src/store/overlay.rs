@@ -16,6 +16,7 @@ use prost::Message;
 use rocksdb::WriteBatch;
 use sha2::{Digest, Sha256};
 
+use crate::crypto::Compression;
 use crate::error::{Error, Result};
 use crate::position::GroupId;
 use crate::store::Rows;
@@ -23,8 +24,14 @@ use crate::store::keys::{Key, KeyBytes, Kind, SpaceRef, prefix_of_space};
 use crate::store::rocks::Store;
 use crate::store::sealing::Sealer;
 
-/// A row that was changed: its new plaintext, or `None` where it was deleted.
-type Change = (Key, Option<Vec<u8>>);
+/// A row that was changed.
+struct Change {
+    key: Key,
+    /// Its new plaintext, or `None` where it was deleted.
+    plain: Option<Vec<u8>>,
+    /// Bytes of the plaintext that do not shrink.
+    packed_bytes: usize,
+}
 
 /// Looks at a row, whose plaintext is opened only on demand, and says whether to go on.
 pub(crate) type Visit<'v> = dyn FnMut(&Key, &dyn Fn() -> Result<Vec<u8>>) -> Result<bool> + 'v;
@@ -95,8 +102,17 @@ impl<'a> Overlay<'a> {
 
     /// Sets a row. `old` is its plaintext so far, which callers have at hand.
     pub(crate) fn put(&mut self, key: Key, old: Option<&[u8]>, new: Vec<u8>) {
+        self.put_packed(key, old, new, 0);
+    }
+
+    /// As [`put`](Self::put), of a row of which so many bytes do not shrink.
+    pub(crate) fn put_packed(&mut self, key: Key, old: Option<&[u8]>, new: Vec<u8>, packed_bytes: usize) {
         self.account(&key, old, Some(&new));
-        self.current.rows.insert(key.encode(self.group()), (key, Some(new)));
+        self.change(Change { key, plain: Some(new), packed_bytes });
+    }
+
+    fn change(&mut self, change: Change) {
+        self.current.rows.insert(change.key.encode(self.group()), change);
     }
 
     /// Sets a row to a message; see [`put`](Self::put).
@@ -107,7 +123,7 @@ impl<'a> Overlay<'a> {
     /// Deletes a row; see [`put`](Self::put).
     pub(crate) fn delete(&mut self, key: Key, old: Option<&[u8]>) {
         self.account(&key, old, None);
-        self.current.rows.insert(key.encode(self.group()), (key, None));
+        self.change(Change { key, plain: None, packed_bytes: 0 });
     }
 
     /// What a row adds to the digest.
@@ -118,7 +134,7 @@ impl<'a> Overlay<'a> {
     /// Deletes rows of a space of which nothing is known but what they add to the digest together.
     pub(crate) fn delete_unread(&mut self, space: SpaceRef, keys: impl Iterator<Item = Key>, digest: u128) {
         for key in keys {
-            self.current.rows.insert(key.encode(self.group()), (key, None));
+            self.change(Change { key, plain: None, packed_bytes: 0 });
         }
         self.current.digest = self.current.digest.wrapping_sub(digest);
         let books = self.current.books.entry(space).or_default();
@@ -204,10 +220,10 @@ impl<'a> Overlay<'a> {
             let next_stored = stored.item()?;
             let next_changed = changed.next_if(|(bytes, _)| next_stored.is_none_or(|(key, _)| bytes.as_ref() <= key));
             let go_on = match (next_changed, next_stored) {
-                (Some((bytes, (key, plain))), stored_row) => {
+                (Some((bytes, change)), stored_row) => {
                     let replaces = stored_row.is_some_and(|(stored_key, _)| stored_key == bytes.as_ref());
-                    let go_on = match plain {
-                        Some(plain) => visit(key, &|| Ok(plain.clone()))?,
+                    let go_on = match &change.plain {
+                        Some(plain) => visit(&change.key, &|| Ok(plain.clone()))?,
                         None => true,
                     };
                     if replaces {
@@ -233,11 +249,14 @@ impl<'a> Overlay<'a> {
     pub(crate) fn into_batch(self) -> Result<WriteBatch> {
         let mut batch = WriteBatch::default();
         let group = self.group();
-        for (bytes, (key, plain)) in &self.finished {
-            match plain {
-                Some(plain) => batch.put(bytes, self.sealer().seal_row(key, plain)?),
-                None => batch.delete(bytes),
-            }
+        let mut nonces = self.sealer().nonces()?;
+        for (bytes, Change { key, plain, packed_bytes }) in &self.finished {
+            let Some(plain) = plain else {
+                batch.delete(bytes);
+                continue;
+            };
+            let compression = Compression::worth_trying(plain.len(), *packed_bytes);
+            batch.put(bytes, self.sealer().seal_row_of_batch(key, plain, compression, &mut nonces)?);
         }
         // Nothing is put into a space after its end, so that the order within the batch is right.
         for space in &self.dropped_spaces {
@@ -254,7 +273,7 @@ impl Rows for Overlay<'_> {
     fn get(&self, key: &Key) -> Result<Option<Vec<u8>>> {
         let bytes = key.encode(self.group());
         match self.current.rows.get(&bytes).or_else(|| self.finished.get(&bytes)) {
-            Some((_, plain)) => Ok(plain.clone()),
+            Some(change) => Ok(change.plain.clone()),
             None => self.store.get(key),
         }
     }

@@ -7,11 +7,11 @@
 
 use std::sync::Arc;
 
-use crate::crypto::{Aad, TenantId};
+use crate::crypto::{Aad, Compression, FreshNonce, Nonces, SEALED_OVERHEAD_MAX, TenantId};
 use crate::error::{Error, Result};
 use crate::keyring::{KeyError, Keyring, TenantKeys};
 use crate::position::GroupId;
-use crate::store::keys::{Key, Kind, LookupDomain, LookupId, Protection};
+use crate::store::keys::{Key, LookupDomain, LookupId, Protection};
 
 /// The version of all rows that are not sealed.
 const PLAIN_VERSION: u8 = 1;
@@ -74,8 +74,24 @@ impl Sealer {
         Ok(keys.lookup_id_of_parts(domain as u8, parts))
     }
 
-    /// The stored value of a row.
+    /// The stored value of a row that is written by itself.
     pub(crate) fn seal_row(&self, key: &Key, plain: &[u8]) -> Result<Vec<u8>> {
+        self.seal_row_of_batch(key, plain, Compression::Try, &mut self.nonces()?)
+    }
+
+    /// The nonces of a batch of rows.
+    pub(crate) fn nonces(&self) -> Result<Nonces> {
+        Nonces::draw().map_err(|e| Error::internal("nothing can be sealed").with_source(e))
+    }
+
+    /// The stored value of a row of a batch.
+    pub(crate) fn seal_row_of_batch(
+        &self,
+        key: &Key,
+        plain: &[u8],
+        compression: Compression,
+        nonces: &mut Nonces,
+    ) -> Result<Vec<u8>> {
         let keys = match key.kind().protection() {
             Protection::Plain => {
                 let mut value = Vec::with_capacity(1 + plain.len());
@@ -88,12 +104,8 @@ impl Sealer {
         };
         let key_bytes = key.encode(self.group);
         let aad = Aad { format: ROW_FORMAT, family: "rows", key: key_bytes.as_ref() };
-        let mut value = Vec::with_capacity(plain.len() + crate::crypto::SEALED_OVERHEAD_MAX);
-        let sealed = if key.kind() == Kind::Vector {
-            keys.seal_uncompressed_into(&aad, plain, &mut value)
-        } else {
-            keys.seal_into(&aad, plain, &mut value)
-        };
+        let mut value = Vec::with_capacity(plain.len() + SEALED_OVERHEAD_MAX);
+        let sealed = keys.seal_with_nonce(compression, nonces.fresh(), &aad, plain, &mut value);
         sealed.map_err(|e| Error::internal(format!("a {} row cannot be sealed", key.kind().name())).with_source(e))?;
         Ok(value)
     }
@@ -119,9 +131,24 @@ impl Sealer {
 
     /// Seals what is not a row; tenant 0: under the system's key.
     pub(crate) fn seal(&self, place: Place, tenant: u64, plain: &[u8]) -> Result<(u32, Vec<u8>)> {
+        self.seal_packed(place, tenant, plain, 0)
+    }
+
+    /// As [`seal`](Self::seal), of a value of which so many bytes are packed already, or do not shrink otherwise.
+    pub(crate) fn seal_packed(
+        &self,
+        place: Place,
+        tenant: u64,
+        plain: &[u8],
+        packed_bytes: usize,
+    ) -> Result<(u32, Vec<u8>)> {
         let keys = if tenant == 0 { self.keyring.system() } else { self.tenant_of_caller(TenantId(tenant))? };
-        let sealed = keys
-            .seal(&place.aad(&tenant.to_be_bytes()), plain)
+        let mut sealed = Vec::with_capacity(plain.len() + SEALED_OVERHEAD_MAX);
+        let tenant = tenant.to_be_bytes();
+        let aad = place.aad(&tenant);
+        let compression = Compression::worth_trying(plain.len(), packed_bytes);
+        FreshNonce::draw()
+            .and_then(|nonce| keys.seal_with_nonce(compression, nonce, &aad, plain, &mut sealed))
             .map_err(|e| Error::internal("a value cannot be sealed").with_source(e))?;
         Ok((keys.key_id().0, sealed))
     }
