@@ -90,6 +90,9 @@ mutant vote-sync -p cairn-raft --lib wal::tests::faults::acknowledged_calls_surv
 take raft/src/wal/writer.rs 'segment.file.sync_data()' 'segment.file.sync_data().or(Ok::<(), std::io::Error>(()))'
 mutant failed-sync -p cairn-raft --lib wal::tests::faults::a_failed_sync
 
+take raft/src/wal/writer.rs 'std::process::abort();' 'let _ = std::process::abort;'
+mutant abort -p cairn-raft --test cluster failed_sync::a_failed_sync_ends
+
 take raft/src/log_store/mod.rs 'self.reader.wal.append(first_index, encoded, done).await?;' \
   'let (sender, receiver) = std::sync::mpsc::channel();
         let inner: Callback = done;

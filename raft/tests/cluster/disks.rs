@@ -9,11 +9,15 @@ use std::time::Duration;
 use cairn_raft::Environment;
 use cairn_raft::wal::{self, Disk, FileSystem, LogFile};
 
+/// What the kernel says of a medium that it cannot write to.
+const EIO: i32 = 5;
+
 /// What goes wrong, once it is switched on. Shared by all who have a clone of it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trouble {
     is_full: Arc<AtomicBool>,
     is_slow: Arc<AtomicBool>,
+    is_broken: Arc<AtomicBool>,
     /// How long a slow disk takes to sync.
     sync_time: Duration,
 }
@@ -34,6 +38,11 @@ impl Trouble {
         self.is_slow.store(is_slow, Ordering::SeqCst);
     }
 
+    /// From now on syncs fail as they do where the medium does.
+    pub(crate) fn break_down(&self) {
+        self.is_broken.store(true, Ordering::SeqCst);
+    }
+
     /// The surroundings of a node whose log lies on this disk.
     pub(crate) fn environment(&self) -> Environment {
         let log = wal::Environment { file_system: Arc::new(self.clone()), ..wal::Environment::default() };
@@ -44,10 +53,11 @@ impl Trouble {
         if self.is_full.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
-    fn before_sync(&self) {
+    fn before_sync(&self) -> io::Result<()> {
         if self.is_slow.load(Ordering::SeqCst) {
             std::thread::sleep(self.sync_time);
         }
+        if self.is_broken.load(Ordering::SeqCst) { Err(io::Error::from_raw_os_error(EIO)) } else { Ok(()) }
     }
 
     fn file(&self, file: Arc<dyn LogFile>) -> Arc<dyn LogFile> {
@@ -111,7 +121,7 @@ impl LogFile for TroubledFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.trouble.before_sync();
+        self.trouble.before_sync()?;
         self.file.sync_data()
     }
 }

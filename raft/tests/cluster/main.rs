@@ -6,6 +6,7 @@ mod bootstrap;
 mod disks;
 mod environment;
 mod expiry;
+mod failed_sync;
 mod faults;
 mod members;
 mod peers;
