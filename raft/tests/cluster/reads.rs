@@ -1,10 +1,12 @@
-//! Whom a read believes.
+//! Whom a read believes, how old what it sees may be, and what many of them cost.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cairn_raft::{Node, ReadError, ReadLevel};
+use futures::FutureExt as _;
 
+use crate::links::Links;
 use crate::scripted::Follower;
 use crate::support::{Cluster, count, in_time, memory, ready, space, try_write, write};
 
@@ -48,4 +50,64 @@ async fn answers_from_before_a_read_do_not_confirm_it() {
 async fn write_one(node: Arc<Node>) {
     // Whether it is acknowledged does not matter.
     let _ = try_write(&node, memory("m1", "tea"), in_time()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_cut_off_serves_reads_up_to_the_age_they_allow_and_no_older() {
+    const LONG: Duration = Duration::from_secs(3600);
+    const SHORT: Duration = Duration::from_millis(200);
+    let mut cluster = Cluster::of(3);
+    let links = Links::between(&cluster).await;
+    links.start_all(&mut cluster).await;
+    write(cluster.node(1), space()).await;
+    write(cluster.node(1), memory("m1", "tea")).await;
+    let cut_off = cluster.follower().await;
+    let node = Arc::clone(cluster.node(cut_off));
+    assert_eq!(count(&node, ReadLevel::Linearizable).await, 1);
+    let confirmed_by = Instant::now();
+
+    links.cut_off(cut_off);
+    let other = cluster.nodes().find(|other| other.node_id() != cut_off).unwrap();
+    write(other, memory("m2", "tea")).await;
+    assert_eq!(count(&node, ReadLevel::MaxStaleness(LONG)).await, 1, "what it saw last is not too old yet");
+    tokio::time::sleep_until((confirmed_by + SHORT + Duration::from_millis(1)).into()).await;
+    for level in [ReadLevel::MaxStaleness(SHORT), ReadLevel::Linearizable] {
+        let read = node.read_point(level, Instant::now() + Duration::from_secs(2)).await;
+        assert!(matches!(read, Err(ReadError::Unavailable { .. })), "{level:?}: {read:?}");
+    }
+    assert_eq!(count(&node, ReadLevel::MaxStaleness(LONG)).await, 1, "the other reads changed nothing");
+
+    // Nothing that it knew when it was cut off is that young: it asks the leader again.
+    links.mend(cut_off);
+    assert_eq!(count(&node, ReadLevel::MaxStaleness(SHORT)).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_that_wait_share_a_round() {
+    const READERS: usize = 500;
+    let mut cluster = Cluster::of(3);
+    let followers = [Follower::serve(&cluster, 2), Follower::serve(&cluster, 3)];
+    let node = cluster.start(1).await;
+    ready(&node).await;
+    write(&node, space()).await;
+    assert_eq!(count(&node, ReadLevel::Linearizable).await, 0);
+
+    let asked = async || {
+        let [second, third] = &followers;
+        second.received(|_| true).await.confirmations + third.received(|_| true).await.confirmations
+    };
+    let before = asked().await;
+    let mut readers: Vec<_> =
+        (0..READERS).map(|_| Box::pin(node.read_point(ReadLevel::Linearizable, in_time()))).collect();
+    // Each of them waits at the gate once it has been polled.
+    for reader in &mut readers {
+        assert!(reader.now_or_never().is_none(), "a round needs an answer from another node");
+    }
+    for read in futures::future::join_all(readers).await {
+        read.unwrap();
+    }
+    // Each round asks both. The first reader may have a round of its own, and one that is given up on a slow machine is
+    // repeated.
+    let asked = asked().await - before;
+    assert!((1..READERS as u64 / 10).contains(&asked), "{asked} questions for {READERS} readers");
 }

@@ -30,6 +30,8 @@ pub(crate) struct Received {
     pub(crate) commits: u64,
     /// Calls on the lane of heartbeats.
     pub(crate) heartbeats: u64,
+    /// Those among them that ask for a read whether this follower still follows.
+    pub(crate) confirmations: u64,
     /// Demands to campaign.
     pub(crate) transfers: u64,
 }
@@ -157,9 +159,14 @@ impl PeerService for Scripted {
     }
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
-        self.0.note(|received| received.heartbeats += 1);
+        // A heartbeat of openraft's names the entry that this follower is known to have.
+        let prev_log_id = request.into_inner().prev_log_id;
+        self.0.note(|received| {
+            received.heartbeats += 1;
+            received.confirmations += u64::from(prev_log_id.is_none());
+        });
         self.0.unheld().await;
-        let matched = Matched { log_id: request.into_inner().prev_log_id };
+        let matched = Matched { log_id: prev_log_id };
         let result = AppendResponse { outcome: Some(Outcome::Matched(matched)) };
         Ok(Response::new(HeartbeatResponse { result: Some(result) }))
     }
