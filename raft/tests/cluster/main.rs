@@ -16,4 +16,5 @@ mod replication;
 mod scripted;
 mod snapshots;
 mod support;
+mod transfers;
 mod versions;

@@ -1,8 +1,9 @@
 //! Followers that do what a test tells them: they grant every vote, take every entry, and hold their answers back on
-//! demand, as a link does that carries only one way.
+//! demand, as a link does that carries only one way. One that lacks the log takes a snapshot, and tells how it came.
 
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use cairn_proto::peer::append_response::Outcome;
 use cairn_proto::peer::peer_service_server::{PeerService, PeerServiceServer};
@@ -11,7 +12,8 @@ use cairn_proto::peer::{
     FetchKeyringRequest, FetchKeyringResponse, HeartbeatRequest, HeartbeatResponse, HelloRequest, HelloResponse,
     Matched, OfferSnapshotRequest, OfferSnapshotResponse, PreVoteRequest, PreVoteResponse, ProposeRequest,
     ProposeResponse, ReadIndexRequest, ReadIndexResponse, ReportStateRequest, ReportStateResponse, SendSnapshotRequest,
-    SendSnapshotResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    SendSnapshotResponse, SnapshotManifest, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    send_snapshot_request::Part,
 };
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -34,6 +36,22 @@ pub(crate) struct Received {
     pub(crate) confirmations: u64,
     /// Demands to campaign.
     pub(crate) transfers: u64,
+    /// Pieces of snapshots.
+    pub(crate) pieces: u64,
+}
+
+/// A snapshot that a follower has taken, and how it came.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Taken {
+    pub(crate) manifest: SnapshotManifest,
+    /// What the follower said that it holds of each file.
+    pub(crate) held_bytes: Vec<u64>,
+    /// Number of the file, offset and bytes of each piece.
+    pub(crate) pieces: Vec<(u32, u64, u64)>,
+    /// How long it was from the answer to the offer to the last piece.
+    pub(crate) took: Duration,
+    /// The calls on the lane of heartbeats in that time.
+    pub(crate) heartbeats: u64,
 }
 
 /// A follower by the book of a test. Dropped, it is gone.
@@ -48,17 +66,41 @@ struct Script {
     /// The answers to appends that may leave although answers are held.
     let_through: Semaphore,
     received: watch::Sender<Received>,
+    /// Whether it contradicts every entry, until it has taken a snapshot.
+    lacks_log: watch::Sender<bool>,
+    offered: Mutex<Option<Offered>>,
+    taken: watch::Sender<Option<Taken>>,
+}
+
+/// What was offered last, and what there had been until then.
+struct Offered {
+    manifest: SnapshotManifest,
+    held_bytes: Vec<u64>,
+    at: Instant,
+    heartbeats: u64,
 }
 
 impl Follower {
     /// Takes the place of a node that `cluster` names and never starts.
     pub(crate) fn serve(cluster: &Cluster, node_id: u64) -> Self {
+        Self::serve_as(cluster, node_id, false)
+    }
+
+    /// As [`Follower::serve`]; only a snapshot helps this one, of which it says that it holds half of each file.
+    pub(crate) fn serve_without_log(cluster: &Cluster, node_id: u64) -> Self {
+        Self::serve_as(cluster, node_id, true)
+    }
+
+    fn serve_as(cluster: &Cluster, node_id: u64, lacks_log: bool) -> Self {
         let listener = TcpListener::bind(cluster.peer_address(node_id)).unwrap();
         let script = Arc::new(Script {
             node_id,
             held: watch::Sender::new(false),
             let_through: Semaphore::new(0),
             received: watch::Sender::default(),
+            lacks_log: watch::Sender::new(lacks_log),
+            offered: Mutex::default(),
+            taken: watch::Sender::default(),
         });
         listener.set_nonblocking(true).unwrap();
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
@@ -89,6 +131,11 @@ impl Follower {
         let waiting = tokio::time::timeout(PATIENCE, received.wait_for(enough));
         *waiting.await.expect("the follower waits in vain").unwrap()
     }
+
+    /// The snapshot, if it has come.
+    pub(crate) fn taken(&self) -> Option<Taken> {
+        self.script.taken.borrow().clone()
+    }
 }
 
 impl Drop for Follower {
@@ -108,6 +155,12 @@ impl Script {
         held.wait_for(|held| !held).await.unwrap();
     }
 
+    /// Until it has the log, if it lacks it.
+    async fn has_log(&self) {
+        let mut lacks_log = self.lacks_log.subscribe();
+        lacks_log.wait_for(|lacks| !lacks).await.unwrap();
+    }
+
     async fn answer_append(&self, request: AppendRequest) -> AppendResponse {
         let last = request.entries.last().map(|entry| entry.log_id.unwrap());
         self.note(|received| match last {
@@ -118,8 +171,42 @@ impl Script {
             () = self.unheld() => {}
             permit = self.let_through.acquire() => permit.unwrap().forget(),
         }
+        let is_lacking = *self.lacks_log.borrow();
+        if let (true, Some(prev_log_id)) = (is_lacking, request.prev_log_id) {
+            return AppendResponse { outcome: Some(Outcome::Conflict(prev_log_id)) };
+        }
+        // The beginning of the log would fit, and is not taken.
+        self.has_log().await;
         let log_id = last.or(request.prev_log_id);
         AppendResponse { outcome: Some(Outcome::Matched(Matched { log_id })) }
+    }
+
+    fn answer_offer(&self, manifest: SnapshotManifest) -> OfferSnapshotResponse {
+        let held_bytes: Vec<u64> = manifest.files.iter().map(|file| file.size / 2).collect();
+        let received_bytes = held_bytes.clone();
+        let heartbeats = self.received.borrow().heartbeats;
+        *self.offered.lock().unwrap() = Some(Offered { manifest, held_bytes, at: Instant::now(), heartbeats });
+        OfferSnapshotResponse { received_bytes }
+    }
+
+    async fn take_snapshot(&self, mut parts: Streaming<SendSnapshotRequest>) -> Result<SendSnapshotResponse, Status> {
+        let (mut vote, mut pieces, mut last_at) = (None, Vec::new(), Instant::now());
+        while let Some(request) = parts.message().await? {
+            match request.part.unwrap() {
+                Part::Start(start) => vote = start.vote,
+                Part::Chunk(chunk) => {
+                    assert_eq!(crc32fast::hash(&chunk.data), chunk.crc32);
+                    last_at = Instant::now();
+                    pieces.push((chunk.file, chunk.offset, chunk.data.len() as u64));
+                    self.note(|received| received.pieces += 1);
+                }
+            }
+        }
+        let Offered { manifest, held_bytes, at, heartbeats } = self.offered.lock().unwrap().take().unwrap();
+        let heartbeats = self.received.borrow().heartbeats - heartbeats;
+        self.taken.send_replace(Some(Taken { manifest, held_bytes, pieces, took: last_at - at, heartbeats }));
+        self.lacks_log.send_replace(false);
+        Ok(SendSnapshotResponse { vote })
     }
 }
 
@@ -185,16 +272,16 @@ impl PeerService for Scripted {
 
     async fn offer_snapshot(
         &self,
-        _: Request<OfferSnapshotRequest>,
+        request: Request<OfferSnapshotRequest>,
     ) -> Result<Response<OfferSnapshotResponse>, Status> {
-        not_scripted()
+        Ok(Response::new(self.0.answer_offer(request.into_inner().manifest.unwrap())))
     }
 
     async fn send_snapshot(
         &self,
-        _: Request<Streaming<SendSnapshotRequest>>,
+        request: Request<Streaming<SendSnapshotRequest>>,
     ) -> Result<Response<SendSnapshotResponse>, Status> {
-        not_scripted()
+        self.0.take_snapshot(request.into_inner()).await.map(Response::new)
     }
 
     async fn read_index(&self, _: Request<ReadIndexRequest>) -> Result<Response<ReadIndexResponse>, Status> {

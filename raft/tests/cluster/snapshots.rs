@@ -150,7 +150,7 @@ pub(crate) async fn write_until_purged(cluster: &Cluster, id: u64) -> u64 {
     written
 }
 
-fn first_log_index(cluster: &Cluster, id: u64) -> u64 {
+pub(crate) fn first_log_index(cluster: &Cluster, id: u64) -> u64 {
     let status = cluster.node(id).status();
     let own = status.members.into_iter().find(|member| member.node_id == id);
     own.and_then(|member| member.state).map_or(0, |state| state.first_log_index)
