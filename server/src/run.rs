@@ -364,6 +364,7 @@ fn node_config(config: &Config, addresses: Addresses, root_key: RootKey, listene
         limits: cairn_raft::Limits {
             disk_reserved_bytes: config.limits.disk_reserve,
             snapshot_bytes: config.raft.snapshot_after,
+            snapshot_bytes_per_second: config.raft.snapshot_rate,
             log: WalOptions { segment_bytes: config.storage.log_segment, ..WalOptions::default() },
             ..cairn_raft::Limits::default()
         },

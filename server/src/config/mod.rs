@@ -264,6 +264,9 @@ pub struct RaftSection {
     /// The same, once this much time has passed since the last one, if anything has been written.
     #[serde(with = "units::duration")]
     pub snapshot_interval: Duration,
+    /// Bytes of a snapshot that are sent to one member in a second, at most.
+    #[serde(with = "units::size")]
+    pub snapshot_rate: u64,
 }
 
 /// See [`Config::ready`].
@@ -396,6 +399,7 @@ impl Default for RaftSection {
             election_timeout_max: Duration::from_millis(900),
             snapshot_after: 256 << 20,
             snapshot_interval: Duration::from_secs(10 * 60),
+            snapshot_rate: 128 << 20,
         }
     }
 }

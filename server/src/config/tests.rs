@@ -177,6 +177,7 @@ fn values_out_of_range_name_the_key() {
         ("embedders: { local: [ {} ] }", "embedders.local[0].directory"),
         ("raft: { snapshot_after: 1KiB }", "raft.snapshot_after"),
         ("raft: { snapshot_interval: 10ms }", "raft.snapshot_interval"),
+        ("raft: { snapshot_rate: 1KiB }", "raft.snapshot_rate"),
         ("raft: { heartbeat: 1ms }", "raft.heartbeat"),
         ("raft: { heartbeat: 500ms }", "raft.election_timeout_min"),
         ("raft: { election_timeout_max: 600ms }", "raft.election_timeout_max"),

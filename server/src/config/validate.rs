@@ -225,6 +225,9 @@ impl Config {
         if raft.snapshot_after < 1 << 20 {
             return Err(invalid("raft.snapshot_after", "must be 1MiB or more"));
         }
+        if raft.snapshot_rate < 1 << 20 {
+            return Err(invalid("raft.snapshot_rate", "must be 1MiB or more"));
+        }
         let day = Duration::from_secs(86_400);
         within("raft.snapshot_interval", &raft.snapshot_interval, Duration::from_secs(1)..=day)
     }
