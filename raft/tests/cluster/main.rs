@@ -8,6 +8,7 @@ mod environment;
 mod expiry;
 mod failed_sync;
 mod faults;
+mod installs;
 mod links;
 mod members;
 mod peers;
