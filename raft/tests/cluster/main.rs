@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "the helpers of tests are tests")]
 
+mod backpressure;
 mod bootstrap;
 mod disks;
 mod environment;

@@ -1,0 +1,167 @@
+//! What a node does that is given more than it, or another, can take: it bounds what it holds, refuses the rest with a time
+//! to wait, and costs nobody the leader.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cairn_raft::{Applied, Node, ProposeError, ReadLevel};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+
+use crate::disks::Trouble;
+use crate::links::Links;
+use crate::support::{Cluster, PATIENCE, count, eventually, in_time, memory, missing, space, try_write, write};
+
+/// How long a slow disk takes to sync.
+const SYNC_TIME: Duration = Duration::from_secs(1);
+
+/// 20 KiB that no compression makes much fewer.
+fn content() -> String {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = |_| {
+        // xorshift64, Marsaglia 2003.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(b' ' + (state % 95) as u8)
+    };
+    (0..20 << 10).map(next).collect()
+}
+
+/// Starts all nodes, each with a disk of its own that can be slowed down, and has them make the space.
+async fn start_with_disks(cluster: &mut Cluster) -> Vec<Trouble> {
+    let disks: Vec<Trouble> = cluster.ids().iter().map(|_| Trouble::with_sync_time(SYNC_TIME)).collect();
+    let starts =
+        cluster.ids().into_iter().zip(&disks).map(|(id, disk)| Node::start_in(cluster.config(id), disk.environment()));
+    let nodes = tokio::time::timeout(PATIENCE, futures::future::try_join_all(starts)).await.unwrap().unwrap();
+    nodes.into_iter().for_each(|node| cluster.adopt(node));
+    cluster.ready().await;
+    write(cluster.node(1), space()).await;
+    disks
+}
+
+/// Who leads, and in which term.
+async fn leadership(cluster: &Cluster) -> (u64, u64) {
+    let leader = cluster.leader().await;
+    (leader, cluster.node(leader).status().term)
+}
+
+async fn assert_equal(cluster: &Cluster) {
+    let (_, digests) = cluster.digests().await;
+    assert!(digests.iter().all(|digest| *digest == digests[0]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_whose_disk_is_slow_lags_behind_with_a_bounded_part_of_the_log() {
+    const HELD_BYTES_MAX: usize = 256 << 10;
+    let mut cluster = Cluster::of(3);
+    cluster.limits.log.queue_bytes_max = 64 << 10;
+    cluster.limits.append_bytes_waiting_max = HELD_BYTES_MAX;
+    let disks = start_with_disks(&mut cluster).await;
+    let before = leadership(&cluster).await;
+    let slow = cluster.follower().await;
+    let (disk, node) = (&disks[slow as usize - 1], Arc::clone(cluster.node(slow)));
+
+    disk.slow_down(true);
+    let (content, mut written, mut held) = (content(), 0, 0);
+    while written < 100 || held <= HELD_BYTES_MAX as u64 / 2 {
+        write(cluster.node(before.0), memory(&format!("m{written}"), &content)).await;
+        written += 1;
+        held = held.max(node.stats().append_bytes_waiting);
+        assert!(held <= HELD_BYTES_MAX as u64, "{held} bytes");
+        assert!(written < 5_000, "the bound was never tried: {held} bytes");
+    }
+    assert_eq!(leadership(&cluster).await, before, "the leader is as well as ever");
+
+    disk.slow_down(false);
+    assert_eq!(count(&node, ReadLevel::Linearizable).await, written, "it catches up");
+    eventually("the room is given back", || node.stats().append_bytes_waiting == 0).await;
+    assert_eq!(leadership(&cluster).await, before);
+    assert_equal(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_on_a_slow_link_costs_neither_the_leader_nor_a_write() {
+    let mut cluster = Cluster::of(3);
+    let links = Links::between(&cluster).await;
+    links.start_all(&mut cluster).await;
+    write(cluster.node(1), space()).await;
+    let before = leadership(&cluster).await;
+    let slow = cluster.follower().await;
+
+    links.slow_down(slow, 32 << 10);
+    let content = content();
+    for number in 0..100 {
+        write(cluster.node(before.0), memory(&format!("m{number}"), &content)).await;
+    }
+    assert!(cluster.node(slow).status().applied_index < cluster.node(before.0).status().applied_index, "it lags");
+    assert_eq!(leadership(&cluster).await, before, "heartbeats do not wait behind the log");
+    links.mend(slow);
+    assert_eq!(count(cluster.node(slow), ReadLevel::Linearizable).await, 100, "it catches up");
+    assert_eq!(leadership(&cluster).await, before);
+    assert_equal(&cluster).await;
+}
+
+/// A write that was taken on: its memory, and its end.
+type TakenOn = (String, BoxFuture<'static, Result<Applied, ProposeError>>);
+
+/// Proposes so many memories on `node` before any of them can be answered; the rest it must refuse as an overload.
+fn propose_at_once(node: &Arc<Node>, count: usize, content: &str) -> Vec<TakenOn> {
+    let mut taken_on = Vec::new();
+    for id in (0..count).map(|number| format!("m{number}")) {
+        let (node, request) = (Arc::clone(node), memory(&id, content));
+        let mut proposing = async move { try_write(&node, request, in_time()).await }.boxed();
+        match (&mut proposing).now_or_never() {
+            None => taken_on.push((id, proposing)),
+            Some(refused) => assert_overloaded(&refused),
+        }
+    }
+    taken_on
+}
+
+fn assert_overloaded(answer: &Result<Applied, ProposeError>) {
+    let waits = matches!(answer, Err(ProposeError::Overloaded { retry_after }) if !retry_after.is_zero());
+    assert!(waits, "{answer:?}");
+}
+
+/// Overloads the leader of a cluster whose limits let it take on `taken_on_max` of these memories at once.
+async fn assert_shed(mut cluster: Cluster, content: &str, taken_on_max: usize) {
+    const COUNT: usize = 64;
+    let disks = start_with_disks(&mut cluster).await;
+    let before = leadership(&cluster).await;
+    let follower = Arc::clone(cluster.node(cluster.follower().await));
+    disks.iter().for_each(|disk| disk.slow_down(true));
+    let taken_on = propose_at_once(cluster.node(before.0), COUNT, content);
+    assert_eq!(taken_on.len(), taken_on_max);
+    // The leader refuses what others forward too, and they pass it on.
+    let forwarded = try_write(&follower, memory("forwarded", content), in_time());
+    let (ids, ends): (Vec<_>, Vec<_>) = taken_on.into_iter().unzip();
+    let (forwarded, ends) = tokio::join!(forwarded, futures::future::join_all(ends));
+    assert_overloaded(&forwarded);
+    ends.into_iter().for_each(|end| drop(end.unwrap()));
+    disks.iter().for_each(|disk| disk.slow_down(false));
+    assert_eq!(leadership(&cluster).await, before, "what was refused cost nobody the leader");
+
+    for node in cluster.nodes() {
+        assert_eq!(missing(node, &ids).await, Vec::<String>::new());
+        assert_eq!(count(node, ReadLevel::Linearizable).await, ids.len() as u64, "nothing that was refused is there");
+    }
+    // There is room again.
+    let written = try_write(&follower, memory("later", content), Instant::now() + PATIENCE).await;
+    written.unwrap();
+    assert_equal(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_writes_than_a_leader_takes_on_are_refused_with_a_time_to_wait() {
+    let mut cluster = Cluster::of(3);
+    cluster.limits.proposals_in_flight_max = 8;
+    assert_shed(cluster, "tea", 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_bytes_than_a_leader_takes_on_are_refused_with_a_time_to_wait() {
+    let mut cluster = Cluster::of(3);
+    cluster.limits.proposal_bytes_in_flight_max = 64 << 10;
+    assert_shed(cluster, &content(), 3).await;
+}
