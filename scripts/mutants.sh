@@ -6,6 +6,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 scripts/setup.sh build
 
 wanted=" $* "
+# For one build and one run of the tests of one mutant.
+TEST_TIME_MAX=40m
 logs="$CARGO_TARGET_DIR/mutants"
 tree="$logs/tree"
 mkdir -p "$logs"
@@ -14,7 +16,7 @@ git worktree prune
 git worktree add --detach --quiet "$tree" HEAD
 trap 'git worktree remove --force "$tree"' EXIT
 failed=0
-declare -A green
+declare -A green known
 
 is_wanted() {
   [ "$wanted" = "  " ] || [[ "$wanted" == *" $1 "* ]]
@@ -43,12 +45,14 @@ mutate() {
 run_tests() {
   local log="$1"
   shift
-  (cd "$tree" && cargo test --release --locked --quiet "$@") >"$log" 2>&1
+  # A mutant may well wait for ever for what it has taken out.
+  (cd "$tree" && timeout --kill-after=30s "$TEST_TIME_MAX" cargo test --release --locked --quiet "$@") >"$log" 2>&1
 }
 
 # mutant NAME ARGUMENTS-OF-CARGO-TEST..: tests the edits before it.
 mutant() {
   local name="$1" log="$logs/$1.log"
+  known[$name]=yes
   shift
   if is_wanted "$name"; then
     # Red says something only of tests that are green.
@@ -66,6 +70,8 @@ mutant() {
       failed=$((failed + 1))
     elif grep -q '^test result: FAILED' "$log"; then
       echo "$name: noticed by $(grep -oE '^    [a-z_0-9]+(::[a-z_0-9]+)*$' "$log" | sort -u | tr -s ' \n' ' ')"
+    elif grep -q '^running [1-9]' "$log"; then
+      echo "$name: noticed, its tests came to no end, see $log"
     else
       echo "$name: was not tested, see $log"
       failed=$((failed + 1))
@@ -148,10 +154,21 @@ take raft/src/node/read.rs 'await_applied(core, point.index, until).await?;
     core.reads' 'core.reads'
 mutant read-index-wait -p cairn-raft --test cluster replication::any_node_takes_writes
 
+take raft/src/types/convert.rs 'LogId { term: leader.term, leader_node_id: leader.node_id,' \
+  'LogId { term: leader.node_id, leader_node_id: leader.term,'
+take raft/src/types/convert.rs 'LeaderId { term: log_id.term, node_id: log_id.leader_node_id }' \
+  'LeaderId { term: log_id.leader_node_id, node_id: log_id.term }'
+mutant encoding-of-our-own -p cairn-raft --lib types::convert
+
 take raft/src/config.rs 'election_min: Duration::from_millis(600)' 'election_min: Duration::from_millis(150)'
 take raft/src/config.rs 'election_max: Duration::from_millis(900)' 'election_max: Duration::from_millis(300)'
 take raft/src/config.rs 'heartbeat: Duration::from_millis(150)' 'heartbeat: Duration::from_millis(50)'
 mutant election-timeout -p cairn-raft --lib sim::a_node_that_stands_still
+
+take raft/src/network/client.rs 'let sending = send(&mut client, self.header(), &vote, snapshot.snapshot, keyring, pace);' \
+  'let _ = (&mut client, keyring, pace, send);
+        let sending = async { Ok::<Vote, SendError>(vote) };'
+mutant base-for-the-new -p cairn-raft --test cluster members::a_joining_node_far_behind
 
 take raft/src/node/mod.rs 'pub async fn shutdown(&self) {' 'pub async fn shutdown(&self) {
         let _ = self.remove_member(self.node_id(), Instant::now() + Duration::from_secs(20)).await;'
@@ -173,5 +190,11 @@ mutant leader-restore -p cairn-raft --lib sim::clusters
 take engine/src/crypto/aad.rs '[&head, family, aad.key];' '[&head, &family[..0], &aad.key[..0]];'
 mutant aad -p cairn-engine --lib crypto
 
+for name in "$@"; do
+  if [ -z "${known[$name]:-}" ]; then
+    echo "$name: there is no such mutant"
+    failed=$((failed + 1))
+  fi
+done
 if [ "$failed" -gt 0 ]; then echo "$failed mutants were not shown to be noticed"; fi
 exit "$((failed > 0))"

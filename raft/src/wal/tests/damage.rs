@@ -129,7 +129,7 @@ fn every_flipped_byte_of_an_older_segment_is_refused_with_its_place() {
     let (bench, model) = several_segments();
     let path = bench.segments()[1].clone();
     let bytes = bench.disk.with_file(&path, |bytes| bytes.len());
-    for at in (0..bytes).step_by(3) {
+    for at in 0..bytes {
         let copy = bench.on(bench.disk.copy());
         copy.disk.with_file(&path, |bytes| bytes[at] ^= 0x04);
         let error = copy.try_open().map(drop).unwrap_err();
