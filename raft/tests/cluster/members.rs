@@ -224,7 +224,7 @@ async fn changes_that_cannot_be_made_are_refused() {
     let deadline = Instant::now() + Duration::from_secs(4);
     let refused = node.add_member(self::absent(5), deadline).await.unwrap_err();
     assert!(matches!(refused, MembershipError::Unavailable(_)), "{refused}");
-    assert!(Instant::now() < deadline + Duration::from_secs(2));
+    assert!(Instant::now() < deadline + PATIENCE, "it ends long after its deadline");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
