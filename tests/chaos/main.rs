@@ -1,5 +1,5 @@
 //! Real processes under faults, three and now and then a fourth, and clients that write down every call: the history of each memory must be linearizable,
-//! and after all faults every node must hold the same.
+//! no list and no search may tell of what was never written, and after all faults every node must hold the same.
 //!
 //! ```text
 //!   clients ──calls──▶ nodes ──links (proxies)──▶ nodes        faults: kill, pause, cut, one-way cut, silence, delay, transfer,
@@ -14,11 +14,13 @@
 //! |---|---|
 //! | `history.rs` | what clients saw, and its check |
 //! | `links.rs` | the connections between the nodes, which can be cut and silenced |
+//! | `looks.rs` | what lists and searches may tell of |
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 mod history;
 mod links;
+mod looks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,7 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cairn_client::proto::NodeState;
-use cairn_client::{Client, ErrorKind, Memory, NewSpace, RetryPolicy};
+use cairn_client::{Client, ErrorKind, Memory, NewSpace, Query, RetryPolicy};
 use cairn_tests::TestCluster;
 use futures::TryStreamExt;
 use rustix::process::{Pid, Signal, kill_process};
@@ -34,6 +36,7 @@ use tokio::task::JoinSet;
 
 use history::{History, Op, Ret};
 use links::Links;
+use looks::Looks;
 
 const NODES: u64 = 3;
 const WORKERS: u64 = 6;
@@ -42,6 +45,8 @@ const SPACE: &str = "register";
 const KEYS: u64 = 4;
 /// Calls to one memory, about: the search for an order grows quickly with them.
 const CALLS_PER_KEY: u64 = 24;
+/// Memories that a list or a search asks for.
+const LOOKED_AT: u32 = 100;
 const CALL_WITHIN: Duration = Duration::from_secs(3);
 /// The log is given up soon, so that a node which was away needs a snapshot.
 const SETTINGS: &str = "raft: { snapshot_interval: 2s }\n";
@@ -76,11 +81,12 @@ async fn histories_under_faults_are_linearizable() {
     let (mut cluster, links) = linked_cluster().await;
     cluster.client().create_space(NewSpace::new(SPACE, 2)).await.unwrap();
 
-    let (history, is_over) = (Arc::new(History::default()), Arc::new(AtomicBool::new(false)));
+    let (history, looks) = (Arc::new(History::default()), Arc::new(Looks::default()));
+    let is_over = Arc::new(AtomicBool::new(false));
     let mut workers = JoinSet::new();
     for number in 0..WORKERS {
         let clients = (1..=NODES).map(|id| client_of(&cluster, id)).collect();
-        workers.spawn(work(number, clients, Arc::clone(&history), Arc::clone(&is_over)));
+        workers.spawn(work(number, clients, Arc::clone(&history), Arc::clone(&looks), Arc::clone(&is_over)));
     }
     let faults = faults_for(Duration::from_secs(seconds), Dice(seed | 1), &mut cluster, &links).await;
     is_over.store(true, Ordering::Relaxed);
@@ -93,9 +99,10 @@ async fn histories_under_faults_are_linearizable() {
     cluster.wait_until_equal().await;
     check_completeness(&cluster, &history).await;
     let checked = history.check();
-    println!("{checked}; faults: {faults:?}");
+    println!("{checked}; {} lists and searches; faults: {faults:?}", looks.answered());
     assert!(checked.violations.is_empty(), "not linearizable:\n{}", checked.violations.join("\n\n"));
     assert!(checked.answered > seconds * 5, "hardly anything was done: {checked}");
+    assert!(looks.answered() > 0, "nothing was listed or searched for");
 }
 
 /// A cluster whose nodes reach each other through [`Links`].
@@ -127,16 +134,23 @@ fn client_of(cluster: &TestCluster, id: u64) -> Client {
 }
 
 /// Calls one node after the other, until the end.
-async fn work(number: u64, clients: Vec<Client>, history: Arc<History>, is_over: Arc<AtomicBool>) {
+async fn work(number: u64, clients: Vec<Client>, history: Arc<History>, looks: Arc<Looks>, is_over: Arc<AtomicBool>) {
     let mut dice = Dice(number * 0x9E37_79B9 + 1);
     while !is_over.load(Ordering::Relaxed) {
         let client = &clients[dice.below(NODES) as usize];
+        if dice.below(8) == 0 {
+            look(client, &looks, dice.below(3)).await;
+            continue;
+        }
         let key = history.next_key(KEYS, CALLS_PER_KEY, dice.below(KEYS));
         let op = match dice.below(10) {
             0..4 => Op::Write(history.next_value()),
             4 => Op::Delete,
             _ => Op::Read,
         };
+        if let Op::Write(value) = op {
+            looks.ask_for(&key, value);
+        }
         call(client, &history, key, op).await;
         tokio::time::sleep(dice.millis(1, 20)).await;
     }
@@ -160,11 +174,31 @@ async fn call(client: &Client, history: &History, key: String, op: Op) {
     match answer {
         Ok(answer) => history.answer(number, &key, answer),
         Err(error) => {
-            let expected = [ErrorKind::Unavailable, ErrorKind::DeadlineExceeded, ErrorKind::Overloaded];
-            assert!(expected.contains(&error.kind()), "{error:?}");
+            bear(&error).await;
             history.lose(&op);
-            tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+}
+
+/// Waits a moment after an error that faults explain; no other may come.
+async fn bear(error: &cairn_client::Error) {
+    let expected = [ErrorKind::Unavailable, ErrorKind::DeadlineExceeded, ErrorKind::Overloaded];
+    assert!(expected.contains(&error.kind()), "{error:?}");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
+/// A list or a search of one of two sorts: whatever comes was written at some time, under that id. Whether all of it comes is
+/// asked in the end, when nobody writes.
+async fn look(client: &Client, looks: &Looks, way: u64) {
+    let space = client.space(SPACE);
+    let search = |exact| space.search(Query::vector(vec![1.0, 1.0])).exact(exact).limit(LOOKED_AT);
+    let memories = match way {
+        0 => space.list().page_size(LOOKED_AT).await.map(|page| page.memories),
+        way => search(way == 1).await.map(|found| found.hits.into_iter().map(|hit| hit.memory).collect()),
+    };
+    match memories {
+        Ok(memories) => looks.see(memories.iter().map(|memory| (&*memory.id, &*memory.content))),
+        Err(error) => bear(&error).await,
     }
 }
 
