@@ -4,18 +4,21 @@
 //! ```text
 //! cairn-bench cluster --nodes 3 --clients 1,8,64,512 --seconds 20 [--corpus DIR] [--peer etcd|postgres] [--json FILE]
 //! cairn-bench cluster --clients 8 --seconds 0 --fill 300000      bytes written for each byte accepted
+//! cairn-bench cluster --clients 8 --seconds 0 --fill-indexed 300000      the same with vectors and their index
 //! cairn-bench cluster --clients 8 --seconds 0 --failovers 10     kill -9 of the leader to the next acknowledgement
 //! ```
 //!
 //! Every client sends its next call when the last one was answered. Values have 2 KiB in every system. Cairn and etcd are
 //! given connections to their leader, one for every 64 clients; Postgres, one for each client, as it wants. With
 //! `--corpus`, the space with the index holds the corpus before the first measurement, and searches are measured by its
-//! queries, with their recall. One JSON object per line: system, nodes, clients, workload, and what was measured.
+//! queries, with their recall. Every node has that index in memory. One JSON object per line: system, nodes, clients, workload,
+//! and what was measured.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `mod.rs` | the arguments |
 //! | `nodes.rs` | Cairn: its workloads |
+//! | `backlog.rs` | Cairn: what is left to do for acknowledged writes |
 //! | `failover.rs` | Cairn: what the death of a leader costs |
 //! | `etcd.rs` | etcd: its processes, its client, its workload |
 //! | `postgres.rs` | Postgres with pgvector: its process and its workloads |
@@ -24,6 +27,7 @@
 //! | `usage.rs` | what processes use: processor time, bytes written |
 //! | `report.rs` | the table and the JSON lines |
 
+mod backlog;
 mod etcd;
 mod failover;
 mod load;
@@ -47,7 +51,7 @@ pub(crate) struct ClusterArguments {
     /// How many clients at a time, one measurement for each number.
     #[arg(long, value_delimiter = ',', default_value = "1,8,64,512")]
     clients: Vec<usize>,
-    /// How long each measurement lasts; 0: none, only what `--fill` and `--failovers` ask for.
+    /// How long each measurement lasts; 0: none, only what `--fill`, `--fill-indexed` and `--failovers` ask for.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
     /// How often everything is measured, the systems in turns.
@@ -68,6 +72,9 @@ pub(crate) struct ClusterArguments {
     /// Add so many memories at the end, and count what was written for them until compaction has come to rest.
     #[arg(long, default_value_t = 0)]
     fill: u64,
+    /// The same with vectors, in the space with the index, until all are linked and its checkpoints are written too.
+    #[arg(long, default_value_t = 0)]
+    fill_indexed: u64,
     /// Kill the leader so often at the end, and take the time to the next acknowledged write.
     #[arg(long, default_value_t = 0)]
     failovers: usize,

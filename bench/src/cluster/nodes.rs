@@ -11,9 +11,9 @@ use futures::stream;
 
 use super::load::{Load, Measured};
 use super::report::{LogCounters, Report, Row};
-use super::usage::{self, Usage};
+use super::usage::Usage;
 use super::values::{DIMENSION, HITS, VALUE_BYTES, content, found_rows, row_id, vector, vector_of};
-use super::{ClusterArguments, failed, failover};
+use super::{ClusterArguments, backlog, failed, failover};
 use crate::BenchError;
 use crate::corpus::Corpus;
 
@@ -22,18 +22,11 @@ pub(super) const PLAIN: &str = "plain";
 const INDEXED: &str = "indexed";
 /// What searches over the corpus are asked to spend; 0: what is used where nobody asks.
 const EFFORTS: [u32; 4] = [0, 32, 64, 128];
-/// What a plan says of a search over a graph, and how many vectors a space has that gets one for certain.
-const GRAPH: &str = "graph";
-const GRAPH_VECTORS: usize = 20_000;
-/// How often to look whether the index has caught up.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How long it may take.
-const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(600);
 /// Memories in a call of a fill, and calls under way.
 const FILL_BATCH: u64 = 20;
 const FILL_CALLS: usize = 8;
-/// Compaction has come to rest when nothing was written for so long.
-const REST: Duration = Duration::from_secs(8);
+/// A fill of an index with fewer vectors than this may be too little for a checkpoint.
+const KEPT_FROM: u64 = 20_000;
 
 /// A cluster of the bench and what is measured on it.
 struct Bench<'a> {
@@ -59,8 +52,8 @@ pub(super) async fn measure(
     }
     let processes = cluster.nodes().iter().filter_map(|node| node.process_id()).collect();
     let bench = Bench { arguments, cluster: &cluster, processes, corpus };
-    // From the first search on the space has its index.
-    bench.until_linked(&setup).await?;
+    backlog::open_everywhere(&cluster, INDEXED).await?;
+    backlog::until_linked(&cluster).await?;
     if arguments.seconds > 0 {
         for &clients in &arguments.clients {
             bench.adds(clients, report).await?;
@@ -68,8 +61,10 @@ pub(super) async fn measure(
             bench.mix(clients, report).await?;
         }
     }
-    if arguments.fill > 0 {
-        bench.fill(report).await?;
+    for (space, count) in [(PLAIN, arguments.fill), (INDEXED, arguments.fill_indexed)] {
+        if count > 0 {
+            bench.fill(space, count, report).await?;
+        }
     }
     if arguments.failovers > 0 {
         failover::measure(&mut cluster, arguments.failovers, report).await?;
@@ -101,7 +96,6 @@ impl Bench<'_> {
     async fn adds(&self, clients: usize, report: &mut Report) -> Result<(), BenchError> {
         for (workload, space) in [("add, no index", PLAIN), ("add, index", INDEXED)] {
             let connections = self.connections(clients).await?;
-            let prober = Client::clone(&connections[0]);
             let (log, usage) = (self.log_counters().await?, Usage::of(&self.processes));
             let run = self.load(clients).run(move |client, number| {
                 let connection = connections[client % connections.len()].clone();
@@ -109,18 +103,14 @@ impl Bench<'_> {
             });
             let mut row = self.row(workload, clients, run.await, &usage);
             row.accepted_bytes = row.measured.done * accepted_bytes(space);
-            if space == INDEXED {
-                row.linked_after = Some(self.until_linked(&prober).await?);
+            row.indexed = space == INDEXED;
+            if row.indexed {
+                row.linked_after = Some(backlog::until_linked(self.cluster).await?);
             }
             row.log = Some(self.log_counters().await?.since(&log));
             report.row(&row)?;
         }
         Ok(())
-    }
-
-    /// Whether searches of the corpus must go over a graph before they are measured.
-    fn wants_graph(&self) -> bool {
-        self.corpus.is_some_and(|corpus| corpus.base.rows() >= GRAPH_VECTORS)
     }
 
     /// Searches of the corpus, at several efforts.
@@ -138,41 +128,46 @@ impl Bench<'_> {
             });
             let workload = if effort == 0 { "search".to_string() } else { format!("search, effort {effort}") };
             let row = self.row(&workload, clients, run.await, &usage);
-            report.row(&Row { search_share: 1.0, recall: Some(found.recall()), ..row })?;
+            report.row(&Row { indexed: true, search_share: 1.0, recall: Some(found.recall()), ..row })?;
         }
         Ok(())
     }
 
-    /// Nine searches for each add.
+    /// Nine searches for each add: the corpus's queries, where there is one.
     async fn mix(&self, clients: usize, report: &mut Report) -> Result<(), BenchError> {
         let connections = self.connections(clients).await?;
+        let found = Arc::new(Found::default());
         let usage = Usage::of(&self.processes);
+        let (corpus, counted) = (self.corpus.map(Arc::clone), Arc::clone(&found));
         let run = self.load(clients).run(move |client, number| {
             let connection = connections[client % connections.len()].clone();
+            let (corpus, found) = (corpus.clone(), Arc::clone(&counted));
             async move {
-                match number % 10 {
-                    0 => add(&connection, INDEXED, client + 1_000_000, number).await.is_ok(),
-                    _ => explained(&connection, number).await.is_ok(),
+                match corpus {
+                    _ if number.is_multiple_of(10) => {
+                        add(&connection, INDEXED, client + 1_000_000, number).await.is_ok()
+                    }
+                    Some(corpus) => search_corpus(&connection, &corpus, client, number, 0, &found).await,
+                    None => search(&connection, vector(number), 0).await.is_ok(),
                 }
             }
         });
         let row = self.row("90 % search", clients, run.await, &usage);
-        report.row(&Row { search_share: 0.9, ..row })
+        let recall = self.corpus.map(|_| found.recall());
+        report.row(&Row { indexed: true, search_share: 0.9, recall, ..row })
     }
 
-    /// Many memories, and what was written for them once compaction has come to rest.
-    async fn fill(&self, report: &mut Report) -> Result<(), BenchError> {
+    /// Many memories, and what was written for them once all of them are linked, checkpoints are written and compaction has come
+    /// to rest.
+    async fn fill(&self, space: &str, count: u64, report: &mut Report) -> Result<(), BenchError> {
         let client = Client::builder().endpoints(self.cluster.endpoints()).build().map_err(failed)?;
+        let is_indexed = space == INDEXED;
+        let checkpoints = backlog::checkpoints(self.cluster).await?;
         let usage = Usage::of(&self.processes);
         let began = Instant::now();
-        let calls = (0..self.arguments.fill.div_ceil(FILL_BATCH)).map(|call| {
-            let space = client.space(PLAIN);
-            async move {
-                let numbers = call * FILL_BATCH..(call + 1) * FILL_BATCH;
-                let memories =
-                    numbers.map(|number| Memory::new(content(usize::MAX >> 32, number)).id(format!("f{number}")));
-                space.add_all(memories).await.map(drop)
-            }
+        let calls = (0..count.div_ceil(FILL_BATCH)).map(|call| {
+            let (numbers, space) = (call * FILL_BATCH..(call + 1) * FILL_BATCH, client.space(space));
+            async move { space.add_all(numbers.map(|number| filling(number, is_indexed))).await.map(drop) }
         });
         let mut calls = stream::iter(calls).buffer_unordered(FILL_CALLS);
         let mut measured = Measured::default();
@@ -181,25 +176,18 @@ impl Bench<'_> {
             measured.done += FILL_BATCH;
         }
         measured.took = began.elapsed();
-        self.until_rest().await;
-        let row = self.row("fill", FILL_CALLS, measured, &usage);
-        let accepted_bytes = row.measured.done * accepted_bytes(PLAIN);
-        report.row(&Row { accepted_bytes, ..row })
-    }
-
-    async fn until_rest(&self) {
-        let began = Instant::now();
-        let mut quiet_since = Instant::now();
-        let mut last = Usage::of(&self.processes).written_bytes;
-        while quiet_since.elapsed() < REST && began.elapsed() < CAUGHT_UP_WITHIN {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            let written = Usage::of(&self.processes).written_bytes;
-            // Heartbeats and the log's last words are no compaction.
-            if written > last + (1 << 20) {
-                quiet_since = Instant::now();
-                last = written;
+        let mut linked_after = None;
+        if is_indexed {
+            linked_after = Some(backlog::until_linked(self.cluster).await?);
+            if count >= KEPT_FROM {
+                backlog::until_checkpoints(self.cluster, &checkpoints).await?;
             }
         }
+        backlog::until_rest(&self.processes).await;
+        let workload = if is_indexed { "fill, index" } else { "fill" };
+        let row = self.row(workload, FILL_CALLS, measured, &usage);
+        let accepted_bytes = row.measured.done * accepted_bytes(space);
+        report.row(&Row { indexed: is_indexed, linked_after, accepted_bytes, ..row })
     }
 
     /// Clients that each have a connection of their own, and begin with the leader.
@@ -218,34 +206,9 @@ impl Bench<'_> {
     }
 
     async fn log_counters(&self) -> Result<LogCounters, BenchError> {
-        // The metrics follow the log twice a second.
-        tokio::time::sleep(Duration::from_millis(600)).await;
-        let mut counters = LogCounters::default();
-        for node in self.cluster.nodes() {
-            let text = usage::get(node.http, "/metrics").await?;
-            counters.entries += usage::sample(&text, "cairn_wal_entries_total");
-            counters.syncs += usage::sample(&text, "cairn_wal_syncs_total");
-        }
-        Ok(counters)
-    }
-
-    /// How long it takes until the index has linked everything: a search then compares as much as the one before.
-    async fn until_linked(&self, client: &Client) -> Result<Duration, BenchError> {
-        let began = Instant::now();
-        let mut last = [0; 3];
-        let mut round = 0;
-        while began.elapsed() < CAUGHT_UP_WITHIN {
-            let (strategy, compared) = explained(client, 1).await.map_err(failed)?;
-            let has_tier = !self.wants_graph() || strategy == GRAPH;
-            if has_tier && last.iter().all(|earlier| *earlier == compared) {
-                // The last rounds only confirmed it.
-                return Ok(began.elapsed().saturating_sub(LOOK_EVERY * last.len() as u32));
-            }
-            last[round % last.len()] = compared;
-            round += 1;
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        Err(failed("the index does not catch up"))
+        tokio::time::sleep(backlog::METRICS_BEHIND).await;
+        let entries = backlog::sum(self.cluster, "cairn_wal_entries_total").await?;
+        Ok(LogCounters { entries, syncs: backlog::sum(self.cluster, "cairn_wal_syncs_total").await? })
     }
 }
 
@@ -283,11 +246,16 @@ async fn search_corpus(
     found: &Found,
 ) -> bool {
     let query = query_of(corpus, worker, number);
-    let search = client.space(INDEXED).search(Query::vector(corpus.queries.row(query).to_vec())).limit(HITS as u32);
-    let search = if effort == 0 { search } else { search.effort(effort) };
-    let Ok(answer) = search.await else { return false };
-    found.count(corpus.recall(query, &found_rows(answer.hits.iter().map(|hit| hit.memory.id.as_str()))));
+    let Ok(ids) = search(client, corpus.queries.row(query).to_vec(), effort).await else { return false };
+    found.count(corpus.recall(query, &found_rows(ids.iter().map(String::as_str))));
     true
+}
+
+/// The ids of what is nearest to a vector in the space with the index.
+async fn search(client: &Client, vector: Vec<f32>, effort: u32) -> cairn_client::Result<Vec<String>> {
+    let search = client.space(INDEXED).search(Query::vector(vector)).limit(HITS as u32);
+    let search = if effort == 0 { search } else { search.effort(effort) };
+    Ok(search.await?.hits.into_iter().map(|hit| hit.memory.id).collect())
 }
 
 /// What a client hands over with one memory, ids aside.
@@ -303,8 +271,10 @@ pub(super) async fn add(client: &Client, space: &str, worker: usize, number: u64
     client.space(space).add(memory).await.map(drop)
 }
 
-async fn explained(client: &Client, number: u64) -> cairn_client::Result<(String, u64)> {
-    let query = Query::vector(vector(number));
-    let found = client.space(INDEXED).search(query).limit(HITS as u32).explain(true).await?;
-    Ok(found.plan.map_or_else(Default::default, |plan| (plan.strategy, plan.compared)))
+/// A memory of a fill.
+fn filling(number: u64, is_indexed: bool) -> Memory {
+    // No other worker has this number.
+    let worker = usize::MAX >> 32;
+    let memory = Memory::new(content(worker, number)).id(format!("f{number}"));
+    if is_indexed { memory.vector(vector_of(worker, number)) } else { memory }
 }

@@ -174,6 +174,7 @@ impl Server {
         row.accepted_bytes = row.measured.done * (VALUE_BYTES + DIMENSION * size_of::<f32>()) as u64;
         // What is acknowledged is in the index.
         row.linked_after = Some(Duration::ZERO);
+        row.indexed = true;
         drop(held);
         report.row(&row)
     }
@@ -204,7 +205,7 @@ impl Server {
             });
             let row = self.row(&format!("search, ef {ef}"), clients, run.await, &usage);
             drop(held);
-            report.row(&Row { search_share: 1.0, recall: Some(found.recall()), ..row })?;
+            report.row(&Row { indexed: true, search_share: 1.0, recall: Some(found.recall()), ..row })?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write, stdout};
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::load::Measured;
 use super::usage::Usage;
@@ -31,6 +31,8 @@ pub(super) struct Row {
     pub(super) workload: String,
     pub(super) clients: usize,
     pub(super) measured: Measured,
+    /// Whether the calls were to what has an index of vectors.
+    pub(super) indexed: bool,
     /// Bytes that clients handed over and that were acknowledged.
     pub(super) accepted_bytes: u64,
     /// How long after the last acknowledgement the index had everything.
@@ -52,6 +54,7 @@ impl Row {
             workload: workload.to_owned(),
             clients,
             measured,
+            indexed: false,
             accepted_bytes: 0,
             linked_after: None,
             log: None,
@@ -59,6 +62,50 @@ impl Row {
             search_share: 0.0,
             recall: None,
         }
+    }
+
+    fn acknowledged_per_second(&self) -> f64 {
+        self.measured.per_second() * (1.0 - self.search_share)
+    }
+
+    fn searches_per_second(&self) -> Option<f64> {
+        (self.search_share > 0.0).then(|| self.measured.per_second() * self.search_share)
+    }
+
+    /// The clock stops when nothing waits for the index any more.
+    fn linked_per_second(&self) -> Option<f64> {
+        let linked = |behind| self.measured.done as f64 / (self.measured.took + behind).as_secs_f64();
+        self.linked_after.map(linked)
+    }
+
+    fn entries_per_fsync(&self) -> Option<f64> {
+        self.log.map(|log| log.entries / log.syncs.max(1.0))
+    }
+
+    fn cpu_ms(&self) -> f64 {
+        self.usage.cpu.as_secs_f64() * 1e3 / (self.measured.done as f64).max(1.0)
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "system": self.system,
+            "nodes": self.nodes,
+            "clients": self.clients,
+            "workload": self.workload,
+            "indexed": self.indexed,
+            "acknowledged_per_second": self.acknowledged_per_second(),
+            "linked_per_second": self.linked_per_second(),
+            "searches_per_second": self.searches_per_second(),
+            "p50_ms": self.measured.percentile_ms(0.5),
+            "p99_ms": self.measured.percentile_ms(0.99),
+            "p999_ms": self.measured.percentile_ms(0.999),
+            "entries_per_fsync": self.entries_per_fsync(),
+            "write_amplification": self.amplification(),
+            "cpu_ms_per_operation": self.cpu_ms(),
+            "recall_at_10": self.recall,
+            "operations": self.measured.done,
+            "failed": self.measured.failed,
+        })
     }
 
     /// Bytes that a node has written for each byte that was accepted.
@@ -99,15 +146,8 @@ impl Report {
     }
 
     pub(super) fn row(&mut self, row: &Row) -> Result<(), BenchError> {
-        let measured = &row.measured;
-        let done = measured.done as f64;
-        let adds = measured.per_second() * (1.0 - row.search_share);
-        let searches = (row.search_share > 0.0).then(|| measured.per_second() * row.search_share);
-        let linked = row.linked_after.map(|behind| done / (measured.took + behind).as_secs_f64());
-        let entries_per_fsync = row.log.map(|log| log.entries / log.syncs.max(1.0));
-        let amplification = row.amplification();
-        let cpu_ms = row.usage.cpu.as_secs_f64() * 1e3 / done.max(1.0);
-        let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| measured.percentile_ms(share));
+        let acknowledged = row.acknowledged_per_second();
+        let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| row.measured.percentile_ms(share));
         let text = |value: Option<f64>, digits: usize| value.map_or("-".into(), |value| format!("{value:.digits$}"));
         writeln!(
             stdout(),
@@ -116,39 +156,20 @@ impl Report {
             row.nodes,
             row.workload,
             row.clients,
-            text((adds > 0.0).then_some(adds), 0),
-            text(linked, 0),
-            text(searches, 0),
+            text((acknowledged > 0.0).then_some(acknowledged), 0),
+            text(row.linked_per_second(), 0),
+            text(row.searches_per_second(), 0),
             p50,
             p99,
             p999,
-            text(entries_per_fsync, 1),
-            text(amplification, 2),
-            cpu_ms,
+            text(row.entries_per_fsync(), 1),
+            text(row.amplification(), 2),
+            row.cpu_ms(),
             text(row.recall, 4),
-            measured.failed
+            row.measured.failed
         )?;
-        let line = json!({
-            "system": row.system,
-            "nodes": row.nodes,
-            "clients": row.clients,
-            "workload": row.workload,
-            "indexed": row.linked_after.is_some(),
-            "acknowledged_per_second": adds,
-            "linked_per_second": linked,
-            "searches_per_second": searches,
-            "p50_ms": p50,
-            "p99_ms": p99,
-            "p999_ms": p999,
-            "entries_per_fsync": entries_per_fsync,
-            "write_amplification": amplification,
-            "cpu_ms_per_operation": cpu_ms,
-            "recall_at_10": row.recall,
-            "operations": measured.done,
-            "failed": measured.failed,
-        });
         if let Some(json) = &mut self.json {
-            writeln!(json, "{line}")?;
+            writeln!(json, "{}", row.json())?;
             json.flush()?;
         }
         Ok(())
@@ -166,5 +187,18 @@ mod tests {
         row.accepted_bytes = 100;
         row.usage.written_bytes = 900;
         assert_eq!(row.amplification(), Some(3.0));
+    }
+
+    #[test]
+    fn a_line_says_whether_there_is_an_index_and_counts_adds_and_searches_apart() {
+        let mut measured = Measured::default();
+        (measured.done, measured.took) = (100, Duration::from_secs(2));
+        let row = Row::new("cairn", 3, "90 % search", 8, measured);
+        let line = Row { indexed: true, search_share: 0.9, linked_after: Some(Duration::from_secs(2)), ..row }.json();
+        assert_eq!(line["indexed"], true);
+        assert_eq!(line["acknowledged_per_second"].as_f64().map(f64::round), Some(5.0));
+        assert_eq!(line["searches_per_second"].as_f64().map(f64::round), Some(45.0));
+        assert_eq!(line["linked_per_second"].as_f64(), Some(25.0));
+        assert_eq!(Row::new("etcd", 3, "put", 8, Measured::default()).json()["indexed"], false);
     }
 }
