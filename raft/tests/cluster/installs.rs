@@ -52,9 +52,9 @@ async fn search(node: Arc<Node>, level: ReadLevel, is_over: Arc<AtomicBool>) -> 
         let generation = node.engine();
         assert_found(&generation, &point, (before + after) % KEPT);
         if generation.number() == 1 {
-            before += 1
+            before += 1;
         } else {
-            after += 1
+            after += 1;
         }
         tokio::task::yield_now().await;
     }
