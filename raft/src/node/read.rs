@@ -150,9 +150,14 @@ async fn leader_time(core: &Core, until: Instant) -> Result<i64, ReadError> {
 
 async fn confirmed_point(core: &Core, until: Instant) -> Result<ReadPoint, ReadError> {
     let began_at = Instant::now();
-    let point = match tokio::time::timeout_at(until.into(), core.reads.point()).await {
-        Ok(point) => point?,
-        Err(_) => return Err(ReadError::Unavailable { reason: "no leader confirmed the read in time".to_string() }),
+    let mut fatal = core.shared.fatal();
+    let point = tokio::select! {
+        point = core.reads.point() => point?,
+        // No round succeeds any more, and a node that shuts down waits for its readers: they had better ask another.
+        _ = fatal.wait_for(Option::is_some) => return Err(stopped()),
+        () = tokio::time::sleep_until(until.into()) => {
+            return Err(ReadError::Unavailable { reason: "no leader confirmed the read in time".to_string() });
+        }
     };
     await_applied(core, point.index, until).await?;
     core.reads.confirm(point, began_at);

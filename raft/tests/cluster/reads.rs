@@ -82,6 +82,26 @@ async fn a_node_that_is_cut_off_serves_reads_up_to_the_age_they_allow_and_no_old
     assert_eq!(count(&node, ReadLevel::MaxStaleness(SHORT)).await, 2);
 }
 
+/// A reader that waits out its deadline on such a node has no time left for another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_that_wait_on_a_node_that_is_removed_are_told_at_once() {
+    let mut cluster = Cluster::of(3);
+    let links = Links::between(&cluster).await;
+    links.start_all(&mut cluster).await;
+    write(cluster.node(1), space()).await;
+    let removed = cluster.follower().await;
+    let node = Arc::clone(cluster.node(removed));
+    links.cut_off(removed);
+    let mut reading = Box::pin(node.read_point(ReadLevel::Linearizable, in_time()));
+    assert!((&mut reading).now_or_never().is_none(), "nobody can confirm it");
+    let other = cluster.nodes().find(|other| other.node_id() != removed).unwrap();
+    other.remove_member(removed, in_time()).await.unwrap();
+
+    links.mend(removed);
+    let read = reading.await;
+    assert!(matches!(read, Err(ReadError::Stopped { .. })), "{read:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_that_wait_share_a_round() {
     const READERS: usize = 500;
