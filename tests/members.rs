@@ -12,6 +12,8 @@ use cairn_tests::{ClusterError, TestCluster, cairn_binary};
 use tokio::task::JoinSet;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Less than the time that a node which stops gives to the calls that have begun: whoever waits on it must be told before.
+const CALL_WITHIN: Duration = Duration::from_secs(25);
 const DIMENSION: u32 = 8;
 const WORKERS: u64 = 3;
 
@@ -88,7 +90,7 @@ impl Load {
     fn begin(endpoints: &[String]) -> Self {
         let mut load = Self { is_over: Arc::default(), rounds: Arc::default(), workers: JoinSet::new() };
         for worker in 0..WORKERS {
-            let client = Client::builder().endpoints(endpoints.to_vec()).deadline(PATIENCE).build().unwrap();
+            let client = Client::builder().endpoints(endpoints.to_vec()).deadline(CALL_WITHIN).build().unwrap();
             let (is_over, rounds) = (Arc::clone(&load.is_over), Arc::clone(&load.rounds));
             load.workers.spawn(async move {
                 let mut written = 0;
