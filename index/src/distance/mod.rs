@@ -182,6 +182,10 @@ pub(crate) fn prefetch<T>(values: &[T]) {
 
 /// The fastest functions that this processor has.
 pub(crate) fn kernels() -> &'static Kernels {
+    #[cfg(test)]
+    if let Some(kernels) = tests::chosen() {
+        return kernels;
+    }
     static CHOSEN: OnceLock<&'static Kernels> = OnceLock::new();
     CHOSEN.get_or_init(|| available()[0])
 }
@@ -199,3 +203,5 @@ fn available() -> Vec<&'static Kernels> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::with_each_kernels;

@@ -1,8 +1,30 @@
 //! Every instruction set gives what the scalar functions give, bit for bit.
 
+use std::cell::Cell;
+
 use proptest::prelude::*;
 
 use super::*;
+
+thread_local! {
+    static CHOSEN: Cell<Option<&'static Kernels>> = const { Cell::new(None) };
+}
+
+/// What this thread uses in place of the fastest functions, where a test has chosen some.
+pub(super) fn chosen() -> Option<&'static Kernels> {
+    CHOSEN.get()
+}
+
+/// What comes of a computation on this thread with the functions of each instruction set that the processor has, by its name.
+pub(crate) fn with_each_kernels<T>(compute: impl Fn() -> T) -> Vec<(&'static str, T)> {
+    let compute_with = |kernels: &'static Kernels| {
+        CHOSEN.set(Some(kernels));
+        let computed = compute();
+        CHOSEN.set(None);
+        (kernels.name, computed)
+    };
+    available().into_iter().map(compute_with).collect()
+}
 
 fn scalar() -> &'static Kernels {
     &scalar::SCALAR
@@ -25,6 +47,8 @@ fn the_scalar_functions_are_last_and_the_choice_is_first() {
     let all = available();
     assert_eq!(all.last().unwrap().name, "scalar");
     assert_eq!(kernels().name, all[0].name);
+    let used = with_each_kernels(|| super::kernels().name);
+    assert!(used.len() == all.len() && used.iter().all(|(name, used)| name == used), "{used:?}");
 }
 
 #[test]

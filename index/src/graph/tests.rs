@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::distance::with_each_kernels;
 use crate::metric::Metric;
 use crate::originals::VectorStorage;
 use crate::rotation::next_random;
@@ -11,6 +12,7 @@ const DIMENSION: usize = 8;
 
 /// A store with its graph, driven as a partition does: by numbers, which get another slot with each vector.
 struct Pair {
+    dimension: usize,
     store: VectorStore,
     graph: Graph,
     slots: std::collections::BTreeMap<u32, u32>,
@@ -18,9 +20,13 @@ struct Pair {
 
 impl Pair {
     fn new(metric: Metric) -> Self {
+        Self::with_dimension(metric, DIMENSION)
+    }
+
+    fn with_dimension(metric: Metric, dimension: usize) -> Self {
         let budget = MemoryBudget::unlimited();
-        let store = VectorStore::new(DIMENSION, metric, VectorStorage::MemoryF32, &budget).unwrap();
-        Self { store, graph: Graph::new(&budget, 0), slots: Default::default() }
+        let store = VectorStore::new(dimension, metric, VectorStorage::MemoryF32, &budget).unwrap();
+        Self { dimension, store, graph: Graph::new(&budget, 0), slots: Default::default() }
     }
 
     fn insert(&mut self, number: u32, vector: &[f32]) {
@@ -39,7 +45,8 @@ impl Pair {
         let mut scratch = Scratch::default();
         for slot in first..first + count {
             self.store.reserve(slot).unwrap();
-            let prepared = self.store.preparer().prepare(&vector(u64::from(slot) * 3 + 1)).unwrap();
+            let prepared =
+                self.store.preparer().prepare(&wide_vector(u64::from(slot) * 3 + 1, self.dimension)).unwrap();
             self.store.insert(slot, &prepared);
             self.graph.reserve(slot).unwrap();
         }
@@ -89,8 +96,12 @@ pub(crate) fn cases(default: u32) -> ProptestConfig {
 
 /// Few distinct directions for even seeds, so that many vectors are equal or nearly so.
 fn vector(seed: u64) -> Vec<f32> {
+    wide_vector(seed, DIMENSION)
+}
+
+fn wide_vector(seed: u64, dimension: usize) -> Vec<f32> {
     let mut state = if seed.is_multiple_of(2) { seed % 40 } else { seed };
-    (0..DIMENSION).map(|_| (next_random(&mut state) >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
+    (0..dimension).map(|_| (next_random(&mut state) >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
 }
 
 /// What a plan makes of full rows is what becomes of them without it, whatever has changed in between.
@@ -194,13 +205,39 @@ fn a_node_that_is_gone_leaves_no_trace_in_the_graph() {
     assert_eq!(pair.find(&vector(5), 10), [5]);
 }
 
-/// Kernels differ in how they compute, never in what; so graphs do not depend on the processor.
+/// Everything that a graph is made of: each slot's parent and row, the root, the entries.
+type Told = (Vec<(u32, Vec<u32>)>, Option<u32>, Vec<u32>);
+
+fn told(graph: &Graph) -> Told {
+    let node = |slot: u32| (graph.parents[slot as usize], graph.neighbours(slot).to_vec());
+    let nodes = (0..graph.parents.len() as u32).map(node).collect();
+    (nodes, graph.root, graph.entries.slots().to_vec())
+}
+
+/// A graph after insertions one by one and in batches, removals and sweeps, and what a walk finds in it.
+fn some_history(metric: Metric, dimension: usize) -> (Told, Vec<u32>) {
+    let mut pair = Pair::with_dimension(metric, dimension);
+    (0..400).for_each(|slot| pair.insert(slot, &wide_vector(u64::from(slot) * 3 + 1, dimension)));
+    for first in (400..520).step_by(8) {
+        pair.insert_planned(first, 8, Some(first / 3), false);
+    }
+    (0..400).step_by(5).for_each(|slot| pair.remove(slot));
+    pair.sweep();
+    (0..60).for_each(|slot| pair.insert(slot * 5, &wide_vector(u64::from(slot) + 9_000, dimension)));
+    pair.graph.check();
+    let found = pair.find(&wide_vector(77, dimension), 40);
+    (told(&pair.graph), found)
+}
+
+/// Kernels differ in how they compute, never in what; so graphs do not depend on the processor. From 512 dimensions on, signs are
+/// used too.
 #[test]
-fn the_graph_is_the_same_each_time() {
-    let build = || {
-        let mut pair = Pair::new(Metric::Cosine);
-        (0..500).for_each(|slot| pair.insert(slot, &vector(u64::from(slot) * 2 + 1)));
-        (0..500).map(|slot| pair.graph.neighbours(slot).to_vec()).collect::<Vec<_>>()
-    };
-    assert_eq!(build(), build());
+fn all_instruction_sets_make_the_same_graph() {
+    for (metric, dimension) in [(Metric::Cosine, 24), (Metric::L2, 24), (Metric::Cosine, 520), (Metric::Dot, 520)] {
+        let made = with_each_kernels(|| some_history(metric, dimension));
+        let (first, expected) = &made[0];
+        for (name, history) in &made {
+            assert!(history == expected, "{name} and {first} differ for {metric:?} in {dimension} dimensions");
+        }
+    }
 }
