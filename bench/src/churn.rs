@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &ChurnArguments) -> Result<(), BenchError> {
     }
     let mut report = Report::new(arguments.json.as_deref())?;
     let start = Instant::now();
-    let mut cairn = Cairn::build(&corpus.base)?;
+    let mut cairn = Cairn::build(&corpus.base, corpus.base.rows())?;
     for turn in 0..=arguments.turnovers {
         let start = if turn == 0 { start } else { Instant::now() };
         if turn > 0 {

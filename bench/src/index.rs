@@ -9,7 +9,7 @@ use cairn_index::IndexKind;
 use crate::BenchError;
 use crate::corpus::{Corpus, NEIGHBOURS};
 use crate::report::{Measurement, Report};
-use crate::systems::{Cairn, Setting, System};
+use crate::systems::{Build, Cairn, Setting, Storage, System};
 
 /// Arguments of `index`.
 #[derive(clap::Args)]
@@ -32,6 +32,12 @@ pub(crate) struct IndexArguments {
     /// Threads that build; 1: one vector after the other.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Add all vectors before the first is linked, on one thread too.
+    #[arg(long)]
+    batch: bool,
+    /// Where the vectors are by which candidates are scored exactly.
+    #[arg(long, value_enum, default_value_t)]
+    storage: Storage,
     /// Write one JSON object per line and measurement here.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -46,9 +52,15 @@ pub(crate) fn run(arguments: &IndexArguments) -> Result<(), BenchError> {
     let mut report = Report::new(arguments.json.as_deref())?;
     // hnsw_rs too, in the feature of that name.
     for kind in IndexKind::ALL {
+        let build = Build {
+            kind: *kind,
+            storage: arguments.storage,
+            threads: arguments.threads,
+            is_batch: arguments.batch,
+            graph_from: arguments.graph_from,
+        };
         let start = Instant::now();
-        let rows = corpus.base.rows();
-        let cairn = Cairn::build_with(*kind, &corpus.base, rows, arguments.threads, arguments.graph_from)?;
+        let cairn = Cairn::build_as(build, &corpus.base, corpus.base.rows())?;
         let built = Built { name: cairn.name(), seconds: start.elapsed().as_secs_f64() };
         for setting in cairn.settings() {
             report.add(&measure(&cairn, setting, &corpus, &built)?)?;
@@ -92,7 +104,9 @@ pub(crate) fn measure(
         setting: setting.name(),
         recall_at_10: recall / queries as f64,
         qps_1_thread: queries as f64 * 1e6 / total_us,
-        qps_all_threads: queries_per_second(system, setting, corpus)?,
+        qps_all_threads: all_threads(queries, |query| {
+            system.search(corpus.queries.row(query), NEIGHBOURS, setting).map(drop)
+        })?,
         p50_us: times_us[queries / 2],
         p99_us: times_us[queries * 99 / 100],
         build_seconds: built.seconds,
@@ -102,7 +116,10 @@ pub(crate) fn measure(
 }
 
 /// Queries a second with one thread for each core, which take the next query as soon as they are done.
-fn queries_per_second(system: &dyn System, setting: Setting, corpus: &Corpus) -> Result<f64, BenchError> {
+pub(crate) fn all_threads(
+    queries: usize,
+    search: impl Fn(usize) -> Result<(), BenchError> + Sync,
+) -> Result<f64, BenchError> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);
     let start = Instant::now();
@@ -110,14 +127,14 @@ fn queries_per_second(system: &dyn System, setting: Setting, corpus: &Corpus) ->
         let work = || -> Result<(), BenchError> {
             loop {
                 let query = next.fetch_add(1, Ordering::Relaxed);
-                if query >= corpus.queries.rows() {
+                if query >= queries {
                     return Ok(());
                 }
-                system.search(corpus.queries.row(query), NEIGHBOURS, setting)?;
+                search(query)?;
             }
         };
         let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         running.into_iter().try_for_each(|thread| thread.join().unwrap_or(Ok(())))
     })?;
-    Ok(corpus.queries.rows() as f64 / start.elapsed().as_secs_f64())
+    Ok(queries as f64 / start.elapsed().as_secs_f64())
 }

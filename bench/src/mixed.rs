@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: &MixedArguments) -> Result<(), BenchError> {
     // Half of the vectors are there from the start; the others come and go.
     let half = corpus.base.rows() / 2;
     let shared = Shared {
-        partition: RwLock::new(Cairn::build_some(&corpus.base, half)?.partition),
+        partition: RwLock::new(Cairn::build(&corpus.base, half)?.partition),
         corpus: &corpus,
         is_over: AtomicBool::new(false),
         written: AtomicU64::new(0),

@@ -51,7 +51,7 @@ impl Report {
         let json = json.map(open).transpose()?.map(BufWriter::new);
         writeln!(
             stdout(),
-            "{:<16} {:>5} {:>8} {:<14} {:>7} {:>9} {:>9} {:>8} {:>8} {:>9} {:>9}",
+            "{:<20} {:>5} {:>8} {:<14} {:>7} {:>9} {:>9} {:>8} {:>8} {:>9} {:>9}",
             "system",
             "dim",
             "count",
@@ -71,7 +71,7 @@ impl Report {
     pub(crate) fn add(&mut self, measured: &Measurement) -> Result<(), BenchError> {
         writeln!(
             stdout(),
-            "{:<16} {:>5} {:>8} {:<14} {:>7.4} {:>9.0} {:>9.0} {:>8.1} {:>8.1} {:>6.2} x{:<1} {:>9.0}",
+            "{:<20} {:>5} {:>8} {:<14} {:>7.4} {:>9.0} {:>9.0} {:>8.1} {:>8.1} {:>6.2} x{:<1} {:>9.0}",
             measured.system,
             measured.dimension,
             measured.count,

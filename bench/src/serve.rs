@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::BenchError;
 use crate::corpus::{Corpus, NEIGHBOURS};
 use crate::filters::build_with_labels;
-use crate::systems::{Cairn, row_of};
+use crate::systems::{Build, Cairn, row_of};
 use crate::tenants::resident_bytes;
 
 /// Arguments of `serve`.
@@ -37,7 +37,8 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), BenchError> {
     let partition = if arguments.filters {
         build_with_labels(&corpus.base)?
     } else {
-        Cairn::build_on(&corpus.base, corpus.base.rows(), arguments.threads)?.partition
+        let build = Build { threads: arguments.threads, ..Build::default() };
+        Cairn::build_as(build, &corpus.base, corpus.base.rows())?.partition
     };
     let common = json!({
         "system": "cairn",

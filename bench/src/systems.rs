@@ -1,8 +1,12 @@
 //! What is measured.
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::FileExt;
+
 use cairn_index::{
-    IndexKind, MemoryBudget, MemoryKey, Metric, Partition, PartitionOptions, Schema, SearchParams, SearchRequest,
-    VectorStorage, instruction_set,
+    IndexKind, MemoryBudget, MemoryKey, Metric, Partition, PartitionOptions, Records, Schema, SearchParams,
+    SearchRequest, VectorStorage, instruction_set,
 };
 
 use crate::BenchError;
@@ -42,54 +46,113 @@ impl Setting {
     }
 }
 
+/// Where the vectors are by which candidates are scored exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Storage {
+    /// In memory, in 32 bits a value.
+    #[default]
+    F32,
+    /// In memory, in 16 bits a value.
+    F16,
+    /// In a file, in 32 bits a value, from which each candidate's is read.
+    Records,
+}
+
+/// How an index is built.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Build {
+    pub(crate) kind: IndexKind,
+    pub(crate) storage: Storage,
+    /// Threads that link.
+    pub(crate) threads: usize,
+    /// Whether all vectors are added before the first is linked, as they are where an index is made from records. With several
+    /// threads they always are.
+    pub(crate) is_batch: bool,
+    /// From so many vectors on there is a graph; 0: the default.
+    pub(crate) graph_from: u64,
+}
+
 /// Cairn's own index, or hnsw_rs in its place.
 pub(crate) struct Cairn {
     pub(crate) partition: Partition,
-    threads: usize,
+    build: Build,
+    records: Option<VectorFile>,
 }
 
 impl Cairn {
-    /// Adds all vectors, one after the other.
-    pub(crate) fn build(base: &Table<f32>) -> Result<Self, BenchError> {
-        Self::build_on(base, base.rows(), 1)
-    }
-
     /// Adds the first so many vectors, one after the other.
-    pub(crate) fn build_some(base: &Table<f32>, count: usize) -> Result<Self, BenchError> {
-        Self::build_on(base, count, 1)
+    pub(crate) fn build(base: &Table<f32>, count: usize) -> Result<Self, BenchError> {
+        Self::build_as(Build { threads: 1, ..Build::default() }, base, count)
     }
 
-    /// Adds the first so many vectors; on several threads, all are linked at the end.
-    pub(crate) fn build_on(base: &Table<f32>, count: usize, threads: usize) -> Result<Self, BenchError> {
-        Self::build_with(IndexKind::Cairn, base, count, threads, 0)
-    }
-
-    /// The same with a graph from so many vectors on; 0: the default.
-    pub(crate) fn build_with(
-        kind: IndexKind,
-        base: &Table<f32>,
-        count: usize,
-        threads: usize,
-        graph_from: u64,
-    ) -> Result<Self, BenchError> {
+    /// Adds the first so many vectors.
+    pub(crate) fn build_as(build: Build, base: &Table<f32>, count: usize) -> Result<Self, BenchError> {
+        let storage = match build.storage {
+            Storage::F32 => VectorStorage::MemoryF32,
+            Storage::F16 => VectorStorage::MemoryF16,
+            Storage::Records => VectorStorage::Elsewhere,
+        };
         let mut partition = Partition::new(PartitionOptions {
             dimension: base.columns,
             metric: Metric::Cosine,
-            kind,
-            storage: VectorStorage::MemoryF32,
+            kind: build.kind,
+            storage,
             schema: Schema::default(),
             budget: MemoryBudget::unlimited(),
         })?;
-        if threads == 1 {
-            partition.enable_graph(graph_from);
+        if build.threads == 1 && !build.is_batch {
+            partition.enable_graph(build.graph_from);
         }
         for row in 0..count {
             partition.upsert(key(row), row.to_string().as_bytes(), &(), Some(base.row(row)))?;
         }
-        partition.enable_graph(graph_from);
-        partition.link_all(threads);
+        partition.enable_graph(build.graph_from);
+        partition.link_all(build.threads);
         while partition.maintain(1000) > 0 {}
-        Ok(Self { partition, threads })
+        let records = (build.storage == Storage::Records).then(|| VectorFile::write(base)).transpose()?;
+        Ok(Self { partition, build, records })
+    }
+}
+
+/// Vectors in a file, row by row.
+struct VectorFile {
+    file: File,
+    dimension: usize,
+}
+
+impl VectorFile {
+    fn write(base: &Table<f32>) -> Result<Self, BenchError> {
+        let file = tempfile::tempfile()?;
+        let mut writer = BufWriter::new(&file);
+        for value in &base.values {
+            writer.write_all(&value.to_le_bytes())?;
+        }
+        writer.flush()?;
+        drop(writer);
+        Ok(Self { file, dimension: base.columns })
+    }
+}
+
+/// What one search asks of the records.
+struct Candidates<'a> {
+    vectors: &'a VectorFile,
+    partition: &'a Partition,
+    bytes: Vec<u8>,
+}
+
+impl Records for Candidates<'_> {
+    fn accepts(&mut self, _slot: u32) -> bool {
+        true
+    }
+
+    fn vector(&mut self, slot: u32, into: &mut Vec<f32>) -> bool {
+        let Some(key) = self.partition.key_of(slot) else { return false };
+        self.bytes.resize(self.vectors.dimension * size_of::<f32>(), 0);
+        let from = u64::from(row_of(key)) * self.bytes.len() as u64;
+        let is_read = self.vectors.file.read_exact_at(&mut self.bytes, from).is_ok();
+        let values = self.bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+        into.extend(values);
+        is_read
     }
 }
 
@@ -116,7 +179,12 @@ pub(crate) fn row_of(key: MemoryKey) -> u32 {
 impl System for Cairn {
     fn name(&self) -> String {
         let of = if self.partition.options().kind == IndexKind::Cairn { "cairn" } else { "cairn over hnsw_rs" };
-        format!("{of} {}", instruction_set().split('-').next().unwrap_or_default())
+        let with = match self.build.storage {
+            Storage::F32 => "",
+            Storage::F16 => " f16",
+            Storage::Records => " records",
+        };
+        format!("{of} {}{with}", instruction_set().split('-').next().unwrap_or_default())
     }
 
     fn settings(&self) -> Vec<Setting> {
@@ -124,7 +192,7 @@ impl System for Cairn {
     }
 
     fn build_threads(&self) -> usize {
-        self.threads
+        self.build.threads
     }
 
     fn bytes(&self) -> u64 {
@@ -136,7 +204,14 @@ impl System for Cairn {
             Setting::Exact => SearchParams { exact: true, effort: 0 },
             Setting::Effort(effort) => SearchParams { exact: false, effort },
         };
-        let found = self.partition.search(&SearchRequest { query, limit, matches: None, params })?;
+        let request = SearchRequest { query, limit, matches: None, params };
+        let found = match &self.records {
+            Some(vectors) => {
+                let mut records = Candidates { vectors, partition: &self.partition, bytes: Vec::new() };
+                self.partition.search_checked(&request, &mut records)?
+            }
+            None => self.partition.search(&request)?,
+        };
         Ok(found.hits.iter().map(|hit| (row_of(hit.key), hit.score)).collect())
     }
 }
