@@ -108,13 +108,20 @@ def median_of(rounds, system, place, field):
 
 
 def settings_table(rounds, systems):
-    lines = ["| system | setting | recall@10 | queries/s, one thread | p50 µs | p99 µs |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| system | setting | recall@10 | queries/s, one thread | queries/s, all threads | p50 µs | p99 µs |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for system in systems:
         for place, one in enumerate(rounds[0][system.system]):
             values = [median_of(rounds, system.system, place, field) for field in ("qps_1_thread", "p50_us", "p99_us")]
             speed, p50, p99 = values
+            together = "-"
+            if one["qps_all_threads"] is not None:
+                together = f"{median_of(rounds, system.system, place, 'qps_all_threads'):,.0f}"
             lines.append(
-                f"| {system.system} | {one['setting']} | {one['recall_at_10']:.4f} | {speed:,.0f} | {p50:,.0f} | {p99:,.0f} |"
+                f"| {system.system} | {one['setting']} | {one['recall_at_10']:.4f} | {speed:,.0f} | {together} "
+                f"| {p50:,.0f} | {p99:,.0f} |"
             )
     return lines
 

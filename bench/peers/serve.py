@@ -41,6 +41,15 @@ def filtered_truth(base, queries, labels, only):
     return matching[best]
 
 
+def all_threads(system, queries, setting, extra):
+    """Queries a second on all cores at once; None where the library has no searches on several threads of one process."""
+    if not getattr(system, "is_threaded", True):
+        return None
+    start = time.perf_counter()
+    system.search(queries, setting, threads=os.cpu_count(), **extra)
+    return len(queries) / (time.perf_counter() - start)
+
+
 def measure(system, queries, truth, setting, only):
     extra = {} if only is None else {"only": only}
     system.prepare(setting)
@@ -56,6 +65,7 @@ def measure(system, queries, truth, setting, only):
         "setting": str(setting) if only is None else f"{setting} only {only}",
         "recall_at_10": recall(found, truth),
         "qps_1_thread": len(queries) / seconds,
+        "qps_all_threads": all_threads(system, queries, setting, extra),
         "p50_us": float(np.percentile(times, 50)),
         "p99_us": float(np.percentile(times, 99)),
     }

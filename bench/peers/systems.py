@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -122,12 +123,19 @@ class Qdrant:
         if only is not None:
             chosen = q.Filter(must=[q.FieldCondition(key="labels", match=q.MatchValue(only))])
         found = np.full((len(queries), NEIGHBOURS), -1, dtype=np.int64)
-        for number, query in enumerate(queries):
-            request = q.SearchRequest(
-                query=q.Query.Nearest(query.tolist()), limit=NEIGHBOURS, params=self.params, filter=chosen
-            )
-            hits = self.shard.search(request)
-            found[number, : len(hits)] = [hit.id for hit in hits]
+
+        def search_some(first):
+            for number in range(first, len(queries), threads):
+                nearest = q.Query.Nearest(queries[number].tolist())
+                request = q.SearchRequest(query=nearest, limit=NEIGHBOURS, params=self.params, filter=chosen)
+                hits = self.shard.search(request)
+                found[number, : len(hits)] = [hit.id for hit in hits]
+
+        if threads == 1:
+            search_some(0)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(search_some, range(threads)))
         return found
 
 
@@ -145,10 +153,10 @@ class Svs:
         self.index = svs.Vamana.build(parameters, halves, svs.DistanceType.MIP, num_threads=threads)
 
     def prepare(self, setting):
-        self.index.num_threads = 1
         self.index.search_window_size = setting
 
     def search(self, queries, setting, threads=1):
+        self.index.num_threads = threads
         return self.index.search(queries, NEIGHBOURS)[0]
 
 
@@ -156,6 +164,7 @@ class Pgvector:
     """pgvector in a Postgres of its own, asked over a socket: HNSW, m 16, ef_construction 200. Everything is in its buffers."""
 
     name = "pgvector 0.8.5"
+    is_threaded = False  # a process for each connection
     settings = [16, 24, 32, 48, 64, 96, 128, 192, 256, 384]
 
     def build(self, base, threads, labels=None):

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::BenchError;
 use crate::corpus::{Corpus, NEIGHBOURS};
 use crate::filters::build_with_labels;
+use crate::index::all_threads;
 use crate::systems::{Build, Cairn, row_of};
 use crate::tenants::resident_bytes;
 
@@ -104,6 +105,7 @@ fn measure(partition: &Partition, corpus: &Corpus, effort: u32, only: Option<&st
         "setting": only.map_or_else(|| effort.to_string(), |only| format!("default only {only} ({strategy})")),
         "recall_at_10": recall / queries as f64,
         "qps_1_thread": queries as f64 * 1e6 / total_us,
+        "qps_all_threads": all_threads(queries, |query| Ok(search(query, false).map(drop)?))?,
         "p50_us": times_us.get(queries / 2),
         "p99_us": times_us.get(queries * 99 / 100),
     }))

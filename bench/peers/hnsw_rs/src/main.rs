@@ -7,6 +7,7 @@ mod npy;
 use std::collections::HashSet;
 use std::io::{BufRead, Write, stdin, stdout};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use hnsw_rs::prelude::{DistDot, Hnsw};
@@ -66,11 +67,33 @@ fn main() -> Result<(), BenchError> {
             "setting": setting.to_string(),
             "recall_at_10": hits as f64 / (count * NEIGHBOURS) as f64,
             "qps_1_thread": count as f64 * 1e6 / total_us,
+            "qps_all_threads": all_threads(count, |query| {
+                std::hint::black_box(index.search(&shrunk(queries.row(query)), NEIGHBOURS, setting));
+            }),
             "p50_us": times_us[count / 2],
             "p99_us": times_us[count * 99 / 100],
         }))?;
     }
     Ok(())
+}
+
+/// Queries a second with one thread for each core, which take the next query as soon as they are done.
+fn all_threads(queries: usize, search: impl Fn(usize) + Sync) -> f64 {
+    let (next, start) = (AtomicUsize::new(0), Instant::now());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let query = next.fetch_add(1, Ordering::Relaxed);
+                    if query >= queries {
+                        return;
+                    }
+                    search(query);
+                }
+            });
+        }
+    });
+    queries as f64 / start.elapsed().as_secs_f64()
 }
 
 fn say(common: &Value, more: Value) -> Result<(), BenchError> {
