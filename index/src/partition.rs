@@ -393,7 +393,18 @@ impl Partition {
     /// Does the longer part of linking up to so many vectors, on so many threads, while others may search. Give the outcome to
     /// [`Self::join`].
     pub fn plan(&self, count: usize, threads: usize) -> LinkPlans {
-        LinkPlans(self.vectors.plan(count, threads))
+        self.plan_batch(&self.vectors.next_to_link(count), threads)
+    }
+
+    /// The slots of vectors to be linked next, at most so many. Where all of them are planned, in parts or together, before the first is
+    /// joined, the graph depends on the order of the writes alone, and not on the number of threads or parts.
+    pub fn next_batch(&self, count_max: usize) -> Vec<u32> {
+        self.vectors.next_batch(count_max)
+    }
+
+    /// As [`Self::plan`], for those of these slots whose vectors wait.
+    pub fn plan_batch(&self, slots: &[u32], threads: usize) -> LinkPlans {
+        LinkPlans(self.vectors.plan(slots, threads))
     }
 
     /// Does the shorter part of linking vectors. Those that were changed or removed since the plan was made are left out.

@@ -284,20 +284,31 @@ impl Tiers {
         graph.left_to_link(&self.waiting).max(sweep)
     }
 
-    /// Finds neighbours for so many of the vectors that wait, on so many threads. Only reads; [`Self::join`] does the rest.
-    pub(crate) fn plan(&self, count: usize, threads: usize) -> Vec<Plan> {
+    /// So many of the vectors that wait, which are to be linked next.
+    pub(crate) fn next_to_link(&self, count: usize) -> Vec<u32> {
+        self.graph.as_ref().map_or_else(Vec::new, |graph| graph.next_to_link(&self.waiting, count))
+    }
+
+    /// Some of the vectors that wait, at most so many, which may all be planned before the first of them is joined. Planned vectors do
+    /// not know of each other, so they are few while few are linked. How many they are depends on nothing else.
+    pub(crate) fn next_batch(&self, count_max: usize) -> Vec<u32> {
+        let linked = self.graph.as_ref().map_or(0, |graph| graph.len());
+        self.next_to_link((linked / BATCH_SHARE).clamp(1, count_max))
+    }
+
+    /// Finds neighbours for those of these vectors that wait, on so many threads. Only reads; [`Self::join`] does the rest.
+    pub(crate) fn plan(&self, slots: &[u32], threads: usize) -> Vec<Plan> {
         let Some(graph) = &self.graph else { return Vec::new() };
-        let slots = graph.next_to_link(&self.waiting, count);
         let plan_part = |part: &[u32]| {
             let mut scratch = self.scratch();
-            let plans: Vec<Plan> =
-                part.iter().filter_map(|slot| graph.plan(&self.store, *slot, &mut scratch)).collect();
+            let waiting = part.iter().filter(|slot| self.waiting.contains(**slot));
+            let plans: Vec<Plan> = waiting.filter_map(|slot| graph.plan(&self.store, *slot, &mut scratch)).collect();
             self.give_back(scratch);
             plans
         };
         let share = slots.len().div_ceil(threads.max(1)).max(PLANNED_PER_THREAD);
         if slots.len() <= share || !graph.is_planned_in_parallel() {
-            let plans = plan_part(&slots);
+            let plans = plan_part(slots);
             graph.planned();
             return plans;
         }
@@ -327,8 +338,8 @@ impl Tiers {
     /// Links all vectors that wait, on so many threads. The outcome does not depend on their number.
     pub(crate) fn link_all(&mut self, threads: usize) {
         while let Some(graph) = &self.graph {
-            let batch = (graph.len() / BATCH_SHARE).clamp(1, BATCH_MAX);
-            let (before, plans) = (graph.left_to_link(&self.waiting), self.plan(batch, threads));
+            let (before, batch) = (graph.left_to_link(&self.waiting), self.next_batch(BATCH_MAX));
+            let plans = self.plan(&batch, threads);
             self.join(plans);
             if self.graph.as_ref().is_none_or(|graph| graph.left_to_link(&self.waiting) == before) {
                 break;

@@ -24,6 +24,11 @@ const PLANNED_PER_THREAD: usize = 2;
 const PLANNED_PER_THREAD_OF_MANY: usize = 6;
 /// With more than this many vectors to link, as after a start, all cores plan.
 const MANY: u64 = 512;
+/// So many of them are planned before the first of them is joined, on however many cores: without writes in between, every machine
+/// makes the same graph of the same records.
+const BATCH_OF_MANY: usize = 48;
+/// As many where a writer helps, which then waits for them.
+const BATCH_OF_WRITER: usize = 12;
 /// With more than this many steps of upkeep left, the writer helps: it gets slower, and searches do not.
 const LEFT_MAX: u64 = 2_000;
 /// How many steps of mending rows are done under one write lock.
@@ -56,7 +61,7 @@ impl Upkeep {
 fn run(keeper: &Keeper, queue: &Queue<Arc<Slot>>) {
     while let Some(slot) = queue.next() {
         slot.is_in_upkeep.store(false, Ordering::Relaxed);
-        let is_more_to_do = do_some(&slot);
+        let is_more_to_do = do_some(&slot, BATCH_OF_MANY);
         if !is_more_to_do {
             keeper.consider(&slot, &slot.state.read());
             continue;
@@ -71,34 +76,45 @@ fn run(keeper: &Keeper, queue: &Queue<Arc<Slot>>) {
 /// it catches up in the end, and no write waits for all that a partition has left after its start.
 pub(super) fn catch_up(slot: &Slot, changes: usize) {
     let is_behind = || matches!(&*slot.state.read(), State::Ready(partition) if partition.upkeep_left() > LEFT_MAX);
-    for _ in 0..(changes * 2).div_ceil(PLANNED_PER_THREAD_OF_MANY) {
-        if !is_behind() || !do_some(slot) {
+    for _ in 0..(changes * 2).div_ceil(BATCH_OF_WRITER) {
+        if !is_behind() || !do_some(slot, BATCH_OF_WRITER) {
             return;
         }
     }
 }
 
-/// One plan and one write section. Returns whether to go on: something is left, and something could be done.
-fn do_some(slot: &Slot) -> bool {
+/// One batch: planned in parts, each under the read lock, then joined in as many write sections. Returns whether to go on: something is
+/// left, and something could be done.
+fn do_some(slot: &Slot, batch_max: usize) -> bool {
     let _turn = slot.upkeep_turn.lock();
-    let plans = match &*slot.state.read() {
-        State::Ready(partition) => {
-            let (threads, each) = match partition.waiting() > MANY {
-                true => (cores(), PLANNED_PER_THREAD_OF_MANY),
-                false => (1, PLANNED_PER_THREAD),
-            };
-            partition.plan(each * threads, threads)
+    let (batch, threads, each) = match &*slot.state.read() {
+        State::Ready(partition) if partition.waiting() > MANY => {
+            (partition.next_batch(batch_max), cores(), PLANNED_PER_THREAD_OF_MANY)
         }
+        State::Ready(partition) => (partition.next_batch(PLANNED_PER_THREAD), 1, PLANNED_PER_THREAD),
         _ => return false,
     };
-    let mut state = slot.change();
-    let State::Ready(partition) = &mut *state else { return false };
-    let before = partition.upkeep_left();
-    partition.join(plans);
-    partition.sweep(SWEEP_STEPS);
-    let left = partition.upkeep_left();
+    // Where nothing is to be linked, there may be rows to mend.
+    let only_sweep = batch.is_empty().then_some(&batch[..]);
+    let mut plans = Vec::new();
+    for part in batch.chunks(each * threads).chain(only_sweep) {
+        let planned = match &*slot.state.read() {
+            State::Ready(partition) => partition.plan_batch(part, threads),
+            _ => return false,
+        };
+        plans.push(planned);
+    }
+    let (mut before, mut left) = (None, 0);
+    for plans in plans {
+        let mut state = slot.change();
+        let State::Ready(partition) = &mut *state else { return false };
+        before.get_or_insert_with(|| partition.upkeep_left());
+        partition.join(plans);
+        partition.sweep(SWEEP_STEPS);
+        left = partition.upkeep_left();
+    }
     // Where memory is short, the next write tries again.
-    left > 0 && left != before
+    left > 0 && before != Some(left)
 }
 
 /// The tier that serves a partition's searches.

@@ -191,8 +191,8 @@ fn a_memory_whose_fields_change_keeps_its_place_in_the_graph() {
 }
 
 #[test]
-fn a_batch_gives_the_same_graph_on_any_number_of_threads() {
-    let build = |threads: usize| {
+fn a_batch_gives_the_same_graph_on_any_number_of_threads_and_in_any_parts() {
+    let build = |link: &dyn Fn(&mut Partition)| {
         let mut state = 5;
         let (mut partition, mut model) = (with_graph(24, Metric::Cosine), BTreeMap::new());
         partition.set_thresholds(Thresholds { waiting_max: 5000, graph_from: 3000, ..SMALL });
@@ -201,7 +201,7 @@ fn a_batch_gives_the_same_graph_on_any_number_of_threads() {
             run(&mut partition, &mut model, vec![Step::Upsert(number, known)]);
         }
         assert_eq!(partition.waiting(), 3000);
-        partition.link_all(threads);
+        link(&mut partition);
         assert_eq!((partition.waiting(), partition.unreachable()), (0, 0));
         let found: Vec<_> = (0..50)
             .map(|_| partition.search(&request(&random_vector(&mut state, 24), 10)).unwrap())
@@ -210,9 +210,20 @@ fn a_batch_gives_the_same_graph_on_any_number_of_threads() {
         let recall = recall(&partition, &model, None, &mut 9);
         (found, recall)
     };
-    let (one, three) = (build(1), build(3));
-    assert!(one.1 > 0.95, "{}", one.1);
-    assert_eq!(one, three);
+    let together = [1, 3].map(|threads| build(&|partition| partition.link_all(threads)));
+    let in_parts = [(1, 6), (2, 12), (5, 30)].map(|(threads, part)| {
+        build(&|partition| {
+            while partition.waiting() > 0 {
+                let batch = partition.next_batch(48);
+                let plans: Vec<_> = batch.chunks(part).map(|slots| partition.plan_batch(slots, threads)).collect();
+                plans.into_iter().for_each(|plans| partition.join(plans));
+            }
+        })
+    });
+    for same in [&together[..], &in_parts] {
+        assert!(same[0].1 > 0.95, "{}", same[0].1);
+        assert!(same.iter().all(|other| *other == same[0]));
+    }
 }
 
 fn random_vector(state: &mut u64, dimension: usize) -> Vec<f32> {
