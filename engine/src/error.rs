@@ -51,6 +51,11 @@ pub enum ErrorKind {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The indexes have no memory left on this node.
+    IndexMemory {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// A position that is no longer kept.
     OutOfRange,
     /// Not served by this version.
@@ -98,7 +103,14 @@ impl Error {
     /// must stop rather than go on with another state than its peers.
     #[must_use]
     pub fn is_deterministic(&self) -> bool {
-        !matches!(self.kind, ErrorKind::Refused | ErrorKind::Corruption | ErrorKind::Internal | ErrorKind::Unavailable)
+        !matches!(
+            self.kind,
+            ErrorKind::IndexMemory { .. }
+                | ErrorKind::Refused
+                | ErrorKind::Corruption
+                | ErrorKind::Internal
+                | ErrorKind::Unavailable
+        )
     }
 
     /// INVALID_ARGUMENT for one field.
@@ -215,7 +227,8 @@ impl Error {
                 FailureCode::ResourceExhausted
             }
             ErrorKind::Unimplemented => FailureCode::Unimplemented,
-            ErrorKind::OutOfRange
+            ErrorKind::IndexMemory { .. }
+            | ErrorKind::OutOfRange
             | ErrorKind::Unavailable
             | ErrorKind::Refused
             | ErrorKind::Corruption

@@ -56,7 +56,7 @@ fn best(bed: &Bed, name: &str, number: u32) -> String {
 fn is_refused(bed: &Bed, name: &str) -> bool {
     match bed.search(&query(name, &values(0))) {
         Ok(_) => false,
-        Err(error) if matches!(error.kind(), ErrorKind::ResourceExhausted { .. }) => true,
+        Err(error) if matches!(error.kind(), ErrorKind::IndexMemory { .. }) => true,
         Err(error) => panic!("{error:?}"),
     }
 }

@@ -268,7 +268,7 @@ fn an_index_without_memory_sheds_searches_and_keeps_the_records() {
     small.apply(&bed.log).unwrap();
     for _ in 0..2 {
         let error = small.search_memories(&me(), &search, &bed.at()).unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::ResourceExhausted { .. }), "{error}");
+        assert!(matches!(error.kind(), ErrorKind::IndexMemory { .. }), "{error}");
     }
     let request = v1::CountMemoriesRequest { space: "notes".into(), ..Default::default() };
     assert_eq!(small.count_memories(&me(), &request, &bed.at()).unwrap().count, 40);

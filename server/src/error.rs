@@ -322,6 +322,10 @@ impl From<EngineError> for Problem {
             ErrorKind::ResourceExhausted { retry_after } => {
                 Self::exhausted("RESOURCE_EXHAUSTED", message, "engine", retry_after)
             }
+            ErrorKind::IndexMemory { retry_after } => {
+                let message = format!("{message}; `storage.index_memory` in the node's configuration sets the limit");
+                Self::exhausted("INDEX_MEMORY", message, "index", retry_after)
+            }
             ErrorKind::OutOfRange => Self::new(Code::OutOfRange, "POSITION_NOT_KEPT", message),
             ErrorKind::Unimplemented => Self::new(Code::Unimplemented, "NOT_SERVED_YET", message),
             ErrorKind::Unavailable => Self::unavailable("UNAVAILABLE", message),
@@ -418,7 +422,7 @@ impl std::fmt::Display for Chain<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -449,6 +453,7 @@ mod tests {
                 "RESOURCE_EXHAUSTED",
                 "retry",
             ),
+            (kind(ErrorKind::IndexMemory { retry_after: SECOND }), Code::ResourceExhausted, "INDEX_MEMORY", "retry"),
             (kind(ErrorKind::OutOfRange), Code::OutOfRange, "POSITION_NOT_KEPT", ""),
             (kind(ErrorKind::Unimplemented), Code::Unimplemented, "NOT_SERVED_YET", ""),
             (kind(ErrorKind::Unavailable), Code::Unavailable, "UNAVAILABLE", "retry"),
@@ -507,6 +512,12 @@ mod tests {
             (overloaded.into(), Code::ResourceExhausted, "EMBEDDER_OVERLOADED", "retry"),
             (unavailable.into(), Code::Unavailable, "EMBEDDER_UNAVAILABLE", "retry"),
         ]
+    }
+
+    /// Every code and reason of the tables.
+    pub(crate) fn reasons() -> Vec<(Code, String)> {
+        let problems = table().into_iter().chain(table_of_embedders());
+        problems.map(|(problem, ..)| (problem.code(), problem.reason().to_owned())).collect()
     }
 
     #[test]

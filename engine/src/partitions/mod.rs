@@ -468,9 +468,9 @@ fn cores() -> usize {
 }
 
 fn is_exhausted(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::ResourceExhausted { .. })
+    matches!(error.kind(), ErrorKind::IndexMemory { .. })
 }
 
 fn exhausted(reason: &str) -> Error {
-    Error::new(ErrorKind::ResourceExhausted { retry_after: RETRY_AFTER }, reason)
+    Error::new(ErrorKind::IndexMemory { retry_after: RETRY_AFTER }, reason)
 }
