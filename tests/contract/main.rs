@@ -7,6 +7,7 @@
 //! | `grpc.rs`, `http.rs` | the two ways that take any request |
 //! | `expect.rs` | what an answer must hold |
 //! | `story.rs` | every RPC where all goes well |
+//! | `filters.rs` | every test of a filter, by what it finds |
 //! | `refusals.rs` | every limit, and what is not there |
 //! | `members.rs` | a member that comes, leads and goes |
 //! | `sdk.rs`, `sdk_members.rs` | all of it in the SDK's own words |
@@ -15,6 +16,7 @@
 
 mod expect;
 mod face;
+mod filters;
 mod grpc;
 mod http;
 mod members;
@@ -37,6 +39,7 @@ async fn hold_to_it(nodes: u64) {
     let mut cluster = TestCluster::start_with(nodes, SETTINGS).await;
     for face in [Face::grpc(&cluster).await, Face::http(&cluster)] {
         story::run(&face, nodes).await;
+        filters::run(&face).await;
         refusals::run(&face).await;
         members::run(&face, &mut cluster).await;
         assert_eq!(face.left_out(), Vec::<String>::new());

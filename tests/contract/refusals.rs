@@ -162,7 +162,7 @@ fn reads(space: &str) -> Vec<Case> {
     ]
 }
 
-/// What a filter may not be.
+/// What a filter may not be; the field as a delete names it, below its selection.
 fn filters(space: &str) -> Vec<Case> {
     let condition = |field: &str, test: &str, value: Value| json!({"where": {"field": field, test: value}});
     let text = json!({"string_value": "x"});
@@ -170,21 +170,28 @@ fn filters(space: &str) -> Vec<Case> {
     let wide: Vec<_> = (0..257).map(|_| condition("kind", "eq", text.clone())).collect();
     let values: Vec<_> = (0..1_001).map(|_| text.clone()).collect();
     let cases = [
-        (json!({}), "filter"),
-        (condition("colour", "eq", text.clone()), "filter.where.field"),
-        (condition("metadata.", "eq", text.clone()), "filter.where.field"),
-        (json!({"where": {"field": "kind"}}), "filter.where"),
-        (condition("kind", "eq", json!({"integer_value": 3})), "filter.where.eq"),
-        (condition("importance", "gt", json!({"double_value": "NaN"})), "filter.where.gt"),
-        (condition("created_at", "prefix", json!("2026")), "filter.where.prefix"),
-        (condition("kind", "in", json!({"values": []})), "filter.where.in"),
-        (condition("kind", "in", json!({"values": values})), "filter.where.in"),
+        (json!({}), "selection.filter"),
+        (condition("colour", "eq", text.clone()), "selection.filter.where.field"),
+        (condition("metadata.", "eq", text.clone()), "selection.filter.where.field"),
+        (json!({"where": {"field": "kind"}}), "selection.filter.where"),
+        (condition("kind", "eq", json!({"integer_value": 3})), "selection.filter.where.eq"),
+        (condition("importance", "gt", json!({"double_value": "NaN"})), "selection.filter.where.gt"),
+        (condition("created_at", "prefix", json!("2026")), "selection.filter.where.prefix"),
+        (condition("kind", "in", json!({"values": []})), "selection.filter.where.in"),
+        (condition("kind", "in", json!({"values": values})), "selection.filter.where.in"),
         (deep, ""),
         (json!({"all": {"filters": wide}}), ""),
     ];
-    let request = |filter: Value| json!({"space": space, "filter": filter});
-    let rpcs = [LIST, "MemoryService.CountMemories"];
-    cases.into_iter().flat_map(|(filter, field)| rpcs.map(|rpc| (rpc, request(filter.clone()), field))).collect()
+    let near = json!({"vectors": [dense(&json!([1, 0, 0, 0]))]});
+    let mut refusals = Vec::new();
+    for (filter, below) in cases {
+        let field = below.strip_prefix("selection.").unwrap_or(below);
+        refusals.push((LIST, json!({"space": space, "filter": filter}), field));
+        refusals.push(("MemoryService.CountMemories", json!({"space": space, "filter": filter}), field));
+        refusals.push((SEARCH, json!({"space": space, "vectors": near, "filter": filter}), field));
+        refusals.push((DELETE, json!({"space": space, "selection": {"filter": filter}}), below));
+    }
+    refusals
 }
 
 /// What a space may not be.

@@ -38,6 +38,7 @@ pub(crate) async fn run(cluster: &TestCluster) {
     let error = last.space("nowhere").count().await.unwrap_err();
     assert_eq!((error.kind(), error.reason()), (ErrorKind::NotFound, Some("SPACE_NOT_FOUND")));
 
+    filters(first, last).await;
     follow(&there, added.position.as_str()).await;
     import(&here, &there).await;
     read(&here, &there).await;
@@ -53,6 +54,41 @@ pub(crate) async fn run(cluster: &TestCluster) {
     assert_eq!(here.delete(["milk", "nobody"]).await.unwrap().count, 1);
     assert_eq!(there.list().stream().count().await, 10);
     assert_eq!(last.delete_space("sdk-story").await.unwrap().count, 10);
+}
+
+async fn filters(first: &Client, last: &Client) {
+    first.create_space(NewSpace::new("sdk-filters", 2)).await.unwrap();
+    let (here, there) = (first.space("sdk-filters"), last.space("sdk-filters"));
+    let memory = |id: &str, n: i64, word: &str| Memory::new(id).id(id).metadata("n", n).metadata("word", word);
+    let two = [memory("a", 1, "tea").kind("fact"), memory("b", 2, "teapot")];
+    here.add_all(two).await.unwrap();
+    let (n, word, kind) = (|| field("metadata.n"), || field("metadata.word"), || field("kind"));
+    let cases = [
+        (n().ne(1), vec!["b"]),
+        (n().is_in([1, 7]), vec!["a"]),
+        (n().not_in([1, 7]), vec!["b"]),
+        (n().gt(1), vec!["b"]),
+        (n().gte(1), vec!["a", "b"]),
+        (n().lt(2), vec!["a"]),
+        (n().lte(2), vec!["a", "b"]),
+        (word().contains("apo"), vec!["b"]),
+        (word().starts_with("tea"), vec!["a", "b"]),
+        (kind().exists(), vec!["a"]),
+        (kind().is_missing(), vec!["b"]),
+        (n().gt(0).and(kind().exists()), vec!["a"]),
+        (n().gt(1).or(kind().exists()), vec!["a", "b"]),
+    ];
+    for (filter, ids) in cases {
+        let asked = format!("{filter:?}");
+        let list = there.list().filter(filter).order(Order::Created);
+        let found: Vec<_> = list.stream().map_ok(|memory| memory.id).try_collect().await.unwrap();
+        assert_eq!(found, ids, "{asked}");
+    }
+    let error = there.search(Query::vector(vec![1.0, 0.0])).filter(field("colour").exists()).await.unwrap_err();
+    assert_eq!(error.violations()[0].field, "filter.where.field");
+    let error = there.delete_matching(Scope::new(), Some(field("kind").gt(1))).await.unwrap_err();
+    assert_eq!(error.violations()[0].field, "selection.filter.where.gt");
+    first.delete_space("sdk-filters").await.unwrap();
 }
 
 async fn read(here: &Space, there: &Space) {
