@@ -89,7 +89,7 @@ pub struct RowText {
 /// gone, is told as such.
 ///
 /// # Errors
-/// Refused where there is no store or no such kind, corruption where a key is none.
+/// INVALID_ARGUMENT where there is no such kind, refused where there is no store, corruption where a key is none.
 pub fn inspect_rows(
     dir: &Path,
     keyring: &Arc<Keyring>,
@@ -99,7 +99,7 @@ pub fn inspect_rows(
 ) -> Result<()> {
     if let Some(unknown) = kinds.iter().find(|kind| !Kind::names().any(|name| name == *kind)) {
         let known = Kind::names().collect::<Vec<_>>().join(", ");
-        return Err(Error::refused(format!("{unknown:?} is no kind of row; there are {known}")));
+        return Err(Error::invalid("kind", format!("{unknown:?} is no kind of row; there are {known}")));
     }
     let (db, cannot) = (open(dir)?, cannot_read(dir));
     let mut names = BTreeMap::new();

@@ -8,6 +8,9 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::input::{parse_clear, parse_duration, parse_meta, parse_timestamp};
 
+/// How long one call may take where it is not said.
+pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+
 /// Options of every verb that talks to a server; they may stand before or behind the verb.
 #[derive(Debug, Clone, Args)]
 pub struct ClientOptions {
@@ -382,7 +385,7 @@ pub enum SortOrder {
 }
 
 /// Arguments of `cairn rm`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct RmArgs {
     /// The memories, by id.
     #[arg(value_name = "ID", conflicts_with_all = ["filter", "agent", "user", "session", "namespace", "all"])]
@@ -708,4 +711,18 @@ pub struct InspectArgs {
     /// Show all of them.
     #[arg(long, requires = "rows")]
     pub all: bool,
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use clap::{Args, FromArgMatches};
+
+    use super::ClientOptions;
+
+    /// The client options and those of a verb, as a user gives them.
+    pub(in crate::cli) fn parsed<A: Args>(list: &[&str]) -> (ClientOptions, A) {
+        let command = A::augment_args(ClientOptions::augment_args(clap::Command::new("cairn")));
+        let matches = command.try_get_matches_from([&["cairn"], list].concat()).unwrap();
+        (ClientOptions::from_arg_matches(&matches).unwrap(), A::from_arg_matches(&matches).unwrap())
+    }
 }

@@ -33,6 +33,17 @@ pub(crate) fn status_to_text(status: &Status, form: Form) -> String {
     text
 }
 
+/// What stands before each showing of a cluster that is watched: a terminal is cleared; elsewhere a table is told from the
+/// one before it, and every line of the other forms stands for itself.
+pub(crate) fn before_frame(form: Form, on_terminal: bool, number: u64) -> &'static str {
+    match (form, on_terminal, number) {
+        // Cursor to the top, then clear from there.
+        (Form::Table { .. }, true, _) => "\u{1b}[H\u{1b}[J",
+        (Form::Table { .. }, false, 1..) => "\n",
+        _ => "",
+    }
+}
+
 /// The members as a listing.
 pub(crate) fn member_listing(members: &[proto::Member]) -> Listing {
     let mut listing = Listing::new(&[
@@ -202,6 +213,22 @@ mod tests {
         snapshot::check("status_table", &status_to_text(&status(), table));
         snapshot::check("status_lines", &status_to_text(&status(), Form::Lines));
         snapshot::check("status_json", &format!("{:#}\n", status_to_json(&status())));
+    }
+
+    #[test]
+    fn a_watched_status_in_each_form() {
+        let table = Form::Table { width: 140, styled: false };
+        let mut text = String::new();
+        for (title, form, on_terminal) in
+            [("a terminal", table, true), ("a table in a pipe", table, false), ("lines in a pipe", Form::Lines, false)]
+        {
+            text.push_str(&format!("== {title}\n"));
+            for number in 0..2 {
+                text.push_str(&before_frame(form, on_terminal, number).replace('\u{1b}', "ESC"));
+                text.push_str(&status_to_text(&status(), form));
+            }
+        }
+        snapshot::check("status_watched", &text);
     }
 
     #[test]

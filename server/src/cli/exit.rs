@@ -1,10 +1,10 @@
-//! Exit codes and error messages of the client verbs: the one place that decides them.
+//! Exit codes and error messages of the client verbs: the one place that decides them. Hints are in `hints.rs`.
 //!
 //! | code | meaning |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | any other failure |
-//! | 2 | the arguments are wrong: clap's own errors too |
+//! | 1 | any other failure, such as a full disk |
+//! | 2 | the arguments are wrong, or a file that they name: clap's own errors too |
 //! | 3 | what was asked for is not there |
 //! | 4 | conflict: it is there already, or has another version |
 //! | 5 | the state of the space or cluster does not allow it |
@@ -16,12 +16,14 @@ use std::fmt::Write;
 
 use cairn_client::{Error, ErrorKind};
 
+use super::hints::hint_of;
+
 /// The table above, for `cairn --help`.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes of the client commands:
   0  done
-  1  any other failure
-  2  the arguments are wrong
+  1  any other failure, such as a full disk
+  2  the arguments are wrong, or a file that they name
   3  what was asked for is not there
   4  it is there already, or has another version
   5  the state of the space or cluster does not allow it
@@ -61,7 +63,7 @@ impl Failure {
         Self { exit, message: message.into(), details: Vec::new(), hint: None }
     }
 
-    /// Wrong arguments, or a file that cannot be read.
+    /// Wrong arguments: a file that cannot be read, or must not be made, is one too.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }
@@ -128,55 +130,6 @@ fn exit_of(kind: ErrorKind) -> Exit {
         ErrorKind::DeadlineExceeded => Exit::Deadline,
         _ => Exit::Other,
     }
-}
-
-/// The command to try next.
-fn hint_of(error: &Error) -> Option<String> {
-    let hint = match error.kind() {
-        ErrorKind::Unavailable if error.is_transport() => {
-            "start a node with `cairn dev`, or name a running one with --endpoint or --context".to_owned()
-        }
-        ErrorKind::Unavailable if error.reason() != Some("EMBEDDER_UNAVAILABLE") => {
-            "look at the members with `cairn status`, or for causes with `cairn doctor`".to_owned()
-        }
-        ErrorKind::NotFound if error.resource().is_some_and(|(kind, _)| kind == "space") => {
-            "list the spaces with `cairn space ls`, or make one with `cairn space create NAME`".to_owned()
-        }
-        ErrorKind::AlreadyExists if error.resource().is_some_and(|(kind, _)| kind == "space") => {
-            "look at it with `cairn space get NAME`".to_owned()
-        }
-        ErrorKind::NotFound if error.resource().is_some_and(|(kind, _)| kind == "memory") => {
-            "list the memories with `cairn ls`".to_owned()
-        }
-        ErrorKind::FailedPrecondition if error.reason() == Some("MODEL_MISMATCH") => {
-            "look at the space's model with `cairn space get NAME`, and at `embedders` in the configuration of the nodes".to_owned()
-        }
-        ErrorKind::FailedPrecondition if error.reason() == Some("EMBEDDER_REFUSED") => {
-            "look at the model and the key of `embedders` in the configuration of the nodes, or send shorter texts".to_owned()
-        }
-        ErrorKind::Unavailable if error.reason() == Some("EMBEDDER_UNAVAILABLE") => {
-            "bring a vector with --vector or --vector-file, or try again when the embedder's server is back".to_owned()
-        }
-        ErrorKind::FailedPrecondition if error.reason() == Some("UNKNOWN_EMBEDDER") => {
-            "name it under `embedders` in the configuration of the nodes (a model: `cairn dev --model DIR`), choose another for the space with --embedder, or bring a vector with --vector"
-                .to_owned()
-        }
-        ErrorKind::FailedPrecondition if error.reason().is_some_and(|reason| reason.contains("EMBEDDER")) => {
-            "bring a vector with --vector or --vector-file, or use a space made with `cairn space create NAME --embedder hash`"
-                .to_owned()
-        }
-        ErrorKind::FailedPrecondition if error.reason() == Some("VECTOR_NEEDED") => {
-            "bring one with --vector or --vector-file, or take the old one away with `--clear vector`".to_owned()
-        }
-        ErrorKind::Conflict => "see its version with `cairn get ID`, and name that one with --expect".to_owned(),
-        ErrorKind::DeadlineExceeded => "give it more time with --timeout 60s".to_owned(),
-        ErrorKind::Overloaded => match error.retry_after() {
-            Some(wait) => format!("try again in {} ms, or give it more time with --timeout", wait.as_millis().max(1)),
-            None => return None,
-        },
-        _ => return None,
-    };
-    Some(hint)
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@
 //! | `contexts` | named clusters, and which one a verb talks to |
 //! | `render`, `revisions`, `cluster` | answers to text, pure, held by `snapshots/` |
 //! | `output` | tables, lines, JSON; the terminal |
-//! | `exit` | exit codes, error messages, hints |
+//! | `exit`, `hints` | exit codes, error messages; what to do next |
+//! | `next` | commands to go on with, as a shell takes them |
 //!
 //! `main.rs` embeds the verbs like so, and hides the client options where they mean nothing:
 //!
@@ -42,8 +43,10 @@ mod commands;
 mod contexts;
 mod exit;
 mod expression;
+mod hints;
 mod input;
 mod json;
+mod next;
 mod output;
 mod render;
 mod revisions;

@@ -48,6 +48,8 @@ impl Form {
 /// The two streams of a verb.
 pub(crate) struct Output {
     pub(crate) form: Form,
+    /// Whether results go to somebody who watches.
+    pub(crate) on_terminal: bool,
     stdout: Box<dyn Write>,
     stderr: Box<dyn Write>,
 }
@@ -55,8 +57,9 @@ pub(crate) struct Output {
 impl Output {
     /// The streams of the process.
     pub(crate) fn new(form: Form) -> Self {
+        let on_terminal = io::stdout().is_terminal();
         let stdout = io::BufWriter::new(io::stdout());
-        Self { form, stdout: Box::new(stdout), stderr: Box::new(io::stderr()) }
+        Self { form, on_terminal, stdout: Box::new(stdout), stderr: Box::new(io::stderr()) }
     }
 
     /// Prints a result.

@@ -1,8 +1,6 @@
 //! Logs by `tracing`, on standard error. A line may name ids of nodes, indexes, sizes and durations; never content,
 //! metadata, vectors, or ids of memories and scopes.
 
-use std::io::IsTerminal as _;
-
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
@@ -22,10 +20,10 @@ pub fn start_logging(section: &LogSection) -> Result<(), TryInitError> {
     let registry = tracing_subscriber::registry().with(filter);
     match section.format {
         LogFormat::Text => {
-            let layer = tracing_subscriber::fmt::layer()
-                .with_writer(std::io::stderr)
-                .with_ansi(std::io::stderr().is_terminal())
-                .with_target(false);
+            // The stream's own choice knows NO_COLOR, CLICOLOR and dumb terminals.
+            let coloured = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
+            let layer =
+                tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(coloured).with_target(false);
             registry.with(layer).try_init()
         }
         LogFormat::Json => {

@@ -12,8 +12,9 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Context;
 use super::lines::MemoryReader;
-use crate::cli::args::{ImportArgs, set_author};
-use crate::cli::exit::{Failure, Result};
+use crate::cli::args::{ClientOptions, ImportArgs, set_author};
+use crate::cli::exit::{Exit, Failure, Result};
+use crate::cli::next::NextCommand;
 use crate::cli::output::{Form, grouped, memories};
 use crate::cli::render::ImportSummary;
 
@@ -42,6 +43,7 @@ struct Shared {
 
 pub(super) async fn run(context: &mut Context, args: ImportArgs) -> Result<()> {
     let import_id = args.import_id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    let again = again(&context.options, &args, &import_id);
     let reader = MemoryReader::open(&args.file, args.scope.to_scope())?;
     let (name, progress) = (reader.name().to_owned(), reader.progress_bar());
     let shared = Arc::new(Shared::default());
@@ -57,7 +59,7 @@ pub(super) async fn run(context: &mut Context, args: ImportArgs) -> Result<()> {
             Ok(batch) => batch,
             Err(error) => {
                 progress.abandon();
-                return Err(explain(error, &shared, &summary, &name, &import_id));
+                return Err(explain(error, &shared, &summary, &name, again.as_ref()));
             }
         };
         summary.add_results(&batch.results, &batch.position);
@@ -101,11 +103,19 @@ fn read_ahead(
             }
         }
     });
-    thread.map_err(|error| Failure::usage(format!("cannot start a thread: {error}")))?;
+    thread.map_err(|error| Failure::new(Exit::Other, format!("cannot start a thread: {error}")))?;
     Ok(ReceiverStream::new(receive).map(move |(place, memory)| {
         shared.places.lock().push_back(place);
         memory
     }))
+}
+
+/// The command that goes on with an import; for standard input there is none.
+fn again(options: &ClientOptions, args: &ImportArgs, import_id: &str) -> Option<NextCommand> {
+    let file = args.file.to_str().filter(|file| *file != "-")?;
+    let again = NextCommand::new("import", options).word(file).scope(&args.scope).author(&args.author);
+    let again = again.flag("--insert", args.insert).flag("--skip-bad-lines", args.skip_bad_lines);
+    Some(again.option("--import-id", Some(import_id)))
 }
 
 /// Says which line a failure is about, what was written, and how to go on.
@@ -114,7 +124,7 @@ fn explain(
     shared: &Shared,
     summary: &ImportSummary,
     name: &str,
-    import_id: &str,
+    again: Option<&NextCommand>,
 ) -> Failure {
     let may_go_on = error.is_retryable();
     let places = shared.places.lock();
@@ -134,10 +144,10 @@ fn explain(
         let done = memories(summary.total());
         failure = failure.with_detail(format!("written up to the one before {name}:{}: {done}", place.line));
     }
-    if may_go_on && name != "-" {
-        failure = failure.with_hint(format!("go on with `cairn import {name} --import-id {import_id}`"));
+    match again {
+        Some(again) if may_go_on => failure.with_hint(format!("go on with `{again}`")),
+        _ => failure,
     }
-    failure
 }
 
 /// The number in `batch.memories[17].id`.
@@ -170,6 +180,20 @@ fn finish(context: &mut Context, shared: &Shared, summary: &ImportSummary) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::args::tests::parsed;
+
+    #[test]
+    fn an_import_is_gone_on_with_as_it_was_begun() {
+        let list =
+            ["m.jsonl", "--space", "notes", "--insert", "--skip-bad-lines", "--user", "ada", "--reason", "a move"];
+        let (options, args) = parsed::<ImportArgs>(&list);
+        assert_eq!(
+            again(&options, &args, "i1").unwrap().to_string(),
+            "cairn import m.jsonl --space notes --user ada --reason 'a move' --insert --skip-bad-lines --import-id i1"
+        );
+        let (options, args) = parsed::<ImportArgs>(&["-"]);
+        assert_eq!(again(&options, &args, "i1"), None, "what was read from standard input is gone");
+    }
 
     #[test]
     fn violations_point_at_their_memory() {

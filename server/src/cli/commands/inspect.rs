@@ -5,7 +5,8 @@ use std::sync::Arc;
 use cairn_client::Timestamp;
 use cairn_engine::crypto::ClusterId;
 use cairn_engine::keyring::{Keyring, RootKey};
-use cairn_engine::{RowText, inspect_rows};
+use cairn_engine::{ErrorKind, RowText, inspect_rows};
+use cairn_raft::StartError;
 use cairn_raft::inspect::{DirectoryReport, inspect};
 use serde_json::{Value as Json, json};
 
@@ -13,6 +14,13 @@ use crate::cli::args::InspectArgs;
 use crate::cli::exit::{Exit, Failure, Result};
 use crate::cli::output::{Cell, Details, Form, Listing, Output, bytes_for_people, grouped};
 use crate::cli::render::{row_line, row_to_json};
+
+/// The hint where something else was given.
+const GIVE_DIRECTORY: &str = "give the data directory of a node, such as ./data";
+
+/// The hint where rows cannot be read.
+const REPLACE_NODE: &str =
+    "the records of a damaged store come back from the other nodes: replace this one by a new node";
 
 /// What the keyring says without showing a key.
 struct KeyringReport {
@@ -22,10 +30,9 @@ struct KeyringReport {
 
 pub(super) fn run(args: &InspectArgs, mut out: Output) -> Result<()> {
     if !args.dir.is_dir() {
-        return Err(Failure::usage(format!("{} is not a directory", args.dir.display()))
-            .with_hint("give the data directory of a node, such as ./data"));
+        return Err(Failure::usage(format!("{} is not a directory", args.dir.display())).with_hint(GIVE_DIRECTORY));
     }
-    let report = inspect(&args.dir).map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
+    let report = inspect(&args.dir).map_err(|error| not_inspected(&error))?;
     if args.rows {
         return rows(args, &report, out);
     }
@@ -42,10 +49,21 @@ pub(super) fn run(args: &InspectArgs, mut out: Output) -> Result<()> {
     }
     out.flush()?;
     match report.store.map(|generation| generation.store) {
-        Some(Err(problem)) => Err(Failure::new(Exit::Other, problem).with_hint(
-            "the records of a damaged store come back from the other nodes: replace this one by a new node",
-        )),
+        Some(Err(problem)) => Err(Failure::new(Exit::Other, problem).with_hint(REPLACE_NODE)),
         _ => Ok(()),
+    }
+}
+
+/// Says what can be done where nothing can be read.
+fn not_inspected(error: &StartError) -> Failure {
+    let message = error.to_string();
+    match error {
+        StartError::ForeignDirectory { .. } => Failure::usage(message).with_hint(GIVE_DIRECTORY),
+        StartError::Io { .. } => {
+            Failure::new(Exit::Other, message).with_hint("run it as the user that the node runs as")
+        }
+        // The others say themselves what to do.
+        _ => Failure::new(Exit::Other, message),
     }
 }
 
@@ -56,7 +74,10 @@ fn uuid_text(id: ClusterId) -> String {
 
 /// Prints rows as they are read: a store may be larger than the memory.
 fn rows(args: &InspectArgs, report: &DirectoryReport, mut out: Output) -> Result<()> {
-    let missing = |what: &str| Failure::new(Exit::Precondition, format!("{}: there is no {what}", args.dir.display()));
+    let missing = |what: &str| {
+        Failure::new(Exit::Precondition, format!("{}: there is no {what}", args.dir.display()))
+            .with_hint("a node makes it when it starts for the first time")
+    };
     let keyring = open_keyring(args, report)?.ok_or_else(|| missing("keyring"))?;
     let generation = report.store.as_ref().ok_or_else(|| missing("store yet"))?;
     let store = args.dir.join("group-0").join(&generation.name);
@@ -76,8 +97,7 @@ fn rows(args: &InspectArgs, report: &DirectoryReport, mut out: Output) -> Result
         failure = written.err();
         failure.is_none()
     };
-    inspect_rows(&store, &Arc::new(keyring), &args.kinds, &time, &mut each)
-        .map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
+    inspect_rows(&store, &Arc::new(keyring), &args.kinds, &time, &mut each).map_err(|error| rows_not_read(&error))?;
     if let Some(error) = failure {
         return Err(error.into());
     }
@@ -88,9 +108,21 @@ fn rows(args: &InspectArgs, report: &DirectoryReport, mut out: Output) -> Result
     Ok(out.flush()?)
 }
 
+fn rows_not_read(error: &cairn_engine::Error) -> Failure {
+    match error.kind() {
+        // A kind that there is not; the message lists those that there are.
+        ErrorKind::InvalidArgument { .. } => Failure::usage(error.to_string()),
+        _ => Failure::new(Exit::Other, error.to_string()).with_hint(REPLACE_NODE),
+    }
+}
+
 fn open_keyring(args: &InspectArgs, report: &DirectoryReport) -> Result<Option<Keyring>> {
     let (Some(key_file), Some(path)) = (&args.root_key, &report.keyring) else { return Ok(None) };
-    let failure = |error: cairn_engine::keyring::KeyringError| Failure::new(Exit::Precondition, error.to_string());
+    let failure = |error: cairn_engine::keyring::KeyringError| {
+        Failure::new(Exit::Precondition, error.to_string()).with_hint(
+            "give the root key that the node starts with; `cairn dev` keeps its own in ~/.config/cairn/root.key",
+        )
+    };
     let root = RootKey::from_file(key_file).map_err(failure)?;
     Ok(Some(Keyring::open(path, &root).map_err(failure)?))
 }

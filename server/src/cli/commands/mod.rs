@@ -25,6 +25,7 @@ use super::contexts::destination;
 use super::exit::{Exit, Failure, Result};
 use super::expression::read_filter;
 use super::input::parse_vector;
+use super::next::NextCommand;
 use super::output::{Form, Output};
 
 /// What every verb works with.
@@ -32,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) space: Space,
     pub(crate) out: Output,
+    /// As they were given, for commands that go on.
+    pub(crate) options: ClientOptions,
 }
 
 /// Runs a verb to its end.
@@ -48,7 +51,7 @@ pub(crate) async fn run(options: &ClientOptions, command: Command) -> Result<()>
     let retry = RetryPolicy { unreachable_max: 4, ..RetryPolicy::default() };
     let client = Client::builder().endpoints(&destination.endpoints).deadline(options.timeout).retry(retry).build()?;
     let space = client.space(&destination.space);
-    let mut context = Context { client, space, out: Output::new(form) };
+    let mut context = Context { client, space, out: Output::new(form), options: options.clone() };
     match command {
         Command::Add(args) => add::run(&mut context, *args).await?,
         Command::Search(args) => search::run(&mut context, args).await?,
@@ -138,14 +141,11 @@ fn check_include_vectors(include_vectors: bool, form: Form) -> Result<()> {
 ///
 /// # Errors
 /// Where the answer is no, and where there is nobody to ask.
-fn confirm(out: &mut Output, yes: bool, question: &str, repeat: &str) -> Result<()> {
-    if yes {
-        return Ok(());
-    }
+fn confirm(out: &mut Output, question: &str, repeat: NextCommand) -> Result<()> {
     match out.ask(question) {
         Some(true) => Ok(()),
         Some(false) => Err(Failure::new(Exit::Other, "nothing was deleted")),
         None => Err(Failure::usage("this deletes for good, and there is no terminal to ask on")
-            .with_hint(format!("say so with `{repeat} --yes`"))),
+            .with_hint(format!("say so with `{}`", repeat.flag("--yes", true)))),
     }
 }

@@ -8,6 +8,7 @@ use super::Context;
 use crate::cli::args::NodeCommand;
 use crate::cli::cluster::{member_listing, member_to_json};
 use crate::cli::exit::{Exit, Failure, Result};
+use crate::cli::next::NextCommand;
 use crate::cli::output::Form;
 
 /// How often `cairn node promote --wait` looks whether the node has caught up.
@@ -53,9 +54,9 @@ async fn promote(context: &mut Context, id: u64, wait: Option<Duration>) -> Resu
                 sleep(LOOK_AGAIN).await;
             }
             Err(error) if behind(&error) => {
-                return Err(
-                    Failure::from(error).with_hint(format!("wait for it with `cairn node promote {id} --wait 10m`"))
-                );
+                let again = NextCommand::new("node promote", &context.options).word(id.to_string());
+                let again = again.option("--wait", Some("10m"));
+                return Err(Failure::from(error).with_hint(format!("wait for it with `{again}`")));
             }
             promoted => return members(context, &[promoted?]),
         }
@@ -71,8 +72,9 @@ async fn remove(context: &mut Context, id: u64, yes: bool) -> Result<()> {
             Some(true) => {}
             Some(false) => return Err(Failure::new(Exit::Other, "nothing was removed")),
             None => {
+                let again = NextCommand::new("node remove", &context.options).word(id.to_string()).flag("--yes", true);
                 return Err(Failure::usage("this removes a node for good, and there is no terminal to ask on")
-                    .with_hint(format!("say so with `cairn node remove {id} --yes`")));
+                    .with_hint(format!("say so with `{again}`")));
             }
         }
     }

@@ -8,6 +8,7 @@ use super::{Context, check_include_vectors};
 use crate::cli::args::{CountArgs, GetArgs, LsArgs, SortOrder};
 use crate::cli::exit::{Exit, Failure, Result};
 use crate::cli::json::memory_to_json;
+use crate::cli::next::NextCommand;
 use crate::cli::output::{Form, grouped};
 use crate::cli::render::{memory_details, memory_listing};
 
@@ -36,7 +37,9 @@ pub(super) async fn get(context: &mut Context, args: GetArgs) -> Result<()> {
     }
     context.out.flush()?;
     let missing = found.missing_ids.join(", ");
-    Err(Failure::new(Exit::NotFound, format!("not in space {}: {missing}", context.space.name())))
+    let list = NextCommand::new("ls", &context.options);
+    Err(Failure::new(Exit::NotFound, format!("not in space {}: {missing}", context.space.name()))
+        .with_hint(format!("list what is there with `{list}`, or look into another space with --space")))
 }
 
 pub(super) async fn list(context: &mut Context, args: LsArgs) -> Result<()> {

@@ -1,14 +1,20 @@
 //! `cairn rm`.
 
-use cairn_client::{Delete, Filter, Scope};
+use std::time::Duration;
+
+use cairn_client::{Delete, Error, ErrorKind, Filter, Scope};
 use serde_json::json;
 
 use super::{Context, confirm};
-use crate::cli::args::RmArgs;
+use crate::cli::args::{ClientOptions, RmArgs};
 use crate::cli::exit::{Failure, Result};
 use crate::cli::expression::filter_to_text;
+use crate::cli::next::NextCommand;
 use crate::cli::output::{Form, grouped, memories};
 use crate::cli::render::scope_to_text;
+
+/// What a delete gets that was too short of time.
+const LONGER: Duration = Duration::from_secs(60);
 
 /// What is to be deleted.
 enum Target {
@@ -21,13 +27,12 @@ pub(super) async fn run(context: &mut Context, args: RmArgs) -> Result<()> {
     let target = target_of(&args)?;
     if !args.yes {
         let question = question(context, &target).await?;
-        confirm(&mut context.out, false, &question, "cairn rm ..")?;
+        confirm(&mut context.out, &question, again(&context.options, &args))?;
     }
-    let mut delete = target.delete(context);
-    if let Some(id) = args.request_id {
-        delete = delete.request_id(id);
-    }
-    let deleted = delete.await?;
+    // Told where the time is over: only under the same id a repetition returns the whole total.
+    let request_id = args.request_id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    let deleted = target.delete(context).request_id(&request_id).await;
+    let deleted = deleted.map_err(|error| ended(error, &context.options, &args, &request_id))?;
     match context.out.form {
         Form::Json => {
             context.out.json(&json!({"deleted": deleted.count, "position": deleted.position.as_str()}))?;
@@ -36,6 +41,29 @@ pub(super) async fn run(context: &mut Context, args: RmArgs) -> Result<()> {
         Form::Lines => context.out.result(format!("{}\n", deleted.count))?,
     }
     Ok(())
+}
+
+/// The same command.
+fn again(options: &ClientOptions, args: &RmArgs) -> NextCommand {
+    let again = NextCommand::new("rm", options).scope(&args.select.scope);
+    let again = again.option("--filter", args.select.filter.as_deref()).flag("--all", args.all);
+    let again = again.option("--request-id", args.request_id.as_deref());
+    args.ids.iter().fold(again, NextCommand::word)
+}
+
+/// Says how to learn the total of a delete that may have happened, or go on.
+fn ended(error: Error, options: &ClientOptions, args: &RmArgs, request_id: &str) -> Failure {
+    let is_open = matches!(error.kind(), ErrorKind::DeadlineExceeded | ErrorKind::Unavailable);
+    // Nobody is there: that is the first thing to put right.
+    let is_open = is_open && !error.is_transport();
+    let failure = Failure::from(error);
+    if !is_open {
+        return failure;
+    }
+    let args = RmArgs { request_id: Some(request_id.to_owned()), ..args.clone() };
+    let longer = ClientOptions { timeout: options.timeout.max(LONGER), ..options.clone() };
+    let again = again(&longer, &args).flag("--yes", true);
+    failure.with_hint(format!("go on, and see the total, with `{again}`"))
 }
 
 fn target_of(args: &RmArgs) -> Result<Target> {
@@ -84,5 +112,23 @@ impl Target {
             Self::Matching(scope, filter) => context.space.delete_matching(scope, filter),
             Self::Everything => context.space.delete_everything(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::tests::parsed;
+
+    #[test]
+    fn a_delete_is_repeated_as_it_was() {
+        let list = ["--space", "notes", "--user", "ada", "--where", "kind = \"episode\""];
+        let (options, args) = parsed::<RmArgs>(&list);
+        assert_eq!(
+            again(&options, &args).flag("--yes", true).to_string(),
+            "cairn rm --space notes --user ada --filter 'kind = \"episode\"' --yes"
+        );
+        let (options, args) = parsed::<RmArgs>(&["a", "b c", "--request-id", "r1"]);
+        assert_eq!(again(&options, &args).to_string(), "cairn rm a 'b c' --request-id r1");
     }
 }

@@ -1,12 +1,13 @@
 //! `cairn space create`, `get`, `ls`, `update`, `alias` and `rm`.
 
-use cairn_client::{FieldType, Metric, NewSpace, UpdateSpace, proto};
+use cairn_client::{Error, ErrorKind, FieldType, Metric, NewSpace, UpdateSpace, proto};
 use futures::TryStreamExt;
 use serde_json::json;
 
 use super::{Context, confirm};
-use crate::cli::args::{MetricName, SpaceAliasArgs, SpaceCommand, SpaceCreateArgs, SpaceUpdateArgs};
+use crate::cli::args::{ClientOptions, MetricName, SpaceAliasArgs, SpaceCommand, SpaceCreateArgs, SpaceUpdateArgs};
 use crate::cli::exit::{Failure, Result};
+use crate::cli::next::NextCommand;
 use crate::cli::output::{Form, memories};
 use crate::cli::render::{
     alias_to_json, alias_to_text, space_details, space_info_to_json, space_listing, space_to_json,
@@ -113,7 +114,7 @@ async fn update(context: &mut Context, args: SpaceUpdateArgs) -> Result<()> {
         })?;
         update.expected_version(args.if_version.unwrap_or(0))
     };
-    let updated = update.await?;
+    let updated = update.await.map_err(|error| not_updated(error, &context.options, &args))?;
     match context.out.form {
         Form::Json => {
             let mut json = space_to_json(&updated.space);
@@ -131,6 +132,20 @@ async fn update(context: &mut Context, args: SpaceUpdateArgs) -> Result<()> {
         Form::Lines => context.out.result(format!("{}\n", updated.space.version))?,
     }
     Ok(())
+}
+
+/// Says what to do about another version.
+fn not_updated(error: Error, options: &ClientOptions, args: &SpaceUpdateArgs) -> Failure {
+    let is_conflict = error.kind() == ErrorKind::Conflict;
+    let failure = Failure::from(error);
+    match (is_conflict, args.if_version) {
+        (false, _) => failure,
+        (true, None) => failure.with_hint("somebody else has changed the space meanwhile: run the command again"),
+        (true, Some(_)) => {
+            let look = NextCommand::new("space get", options).word(&args.name);
+            failure.with_hint(format!("see its version with `{look}`, and name that one with --if-version"))
+        }
+    }
 }
 
 /// All changes, those of single fields and embeddings included.
@@ -202,7 +217,7 @@ async fn remove(context: &mut Context, name: &str, yes: bool) -> Result<()> {
     if !yes {
         let info = context.client.space(name).info().await?;
         let question = format!("Delete space {name} with {}?", memories(info.statistics.memories));
-        confirm(&mut context.out, yes, &question, &format!("cairn space rm {name}"))?;
+        confirm(&mut context.out, &question, NextCommand::new("space rm", &context.options).word(name))?;
     }
     let deleted = context.client.delete_space(name).await?;
     match context.out.form {

@@ -4,12 +4,9 @@ use std::time::Duration;
 
 use super::Context;
 use crate::cli::args::StatusArgs;
-use crate::cli::cluster::{digest_warning, status_to_json, status_to_text};
+use crate::cli::cluster::{before_frame, digest_warning, status_to_json, status_to_text};
 use crate::cli::exit::Result;
 use crate::cli::output::Form;
-
-/// Puts the cursor at the top and clears the screen.
-const CLEAR: &str = "\u{1b}[H\u{1b}[J";
 
 pub(super) async fn run(context: &mut Context, args: StatusArgs) -> Result<()> {
     let Some(interval) = args.watch else { return once(context).await };
@@ -19,11 +16,10 @@ pub(super) async fn run(context: &mut Context, args: StatusArgs) -> Result<()> {
 async fn watch(context: &mut Context, interval: Duration, limit: Option<u64>) -> Result<()> {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    for _ in 0..limit.unwrap_or(u64::MAX) {
+    for number in 0..limit.unwrap_or(u64::MAX) {
         ticks.tick().await;
-        if let Form::Table { .. } = context.out.form {
-            context.out.result(CLEAR)?;
-        }
+        let before = before_frame(context.out.form, context.out.on_terminal, number);
+        context.out.result(before)?;
         // A cluster that does not answer now is what one watches for.
         if let Err(failure) = once(context).await {
             if failure.is_closed_pipe() {

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
+use cairn_client::ErrorKind;
+
 use super::{Context, read_text};
 use crate::cli::args::{UpdateArgs, set_author};
 use crate::cli::exit::{Failure, Result};
+use crate::cli::next::NextCommand;
 use crate::cli::output::Form;
 use crate::cli::revisions::{updated_listing, updated_to_json};
 
@@ -13,7 +16,13 @@ pub(super) async fn run(context: &mut Context, args: UpdateArgs) -> Result<()> {
         return Err(Failure::usage("nothing to change: give a new text or an option that names a field")
             .with_hint(format!("cairn update {} \"Ada takes soy milk\" --reason 'she said so'", args.id)));
     }
-    let updated = changes(context, args)?.await?;
+    let look = NextCommand::new("get", &context.options).word(&args.id);
+    let updated = changes(context, args)?.await.map_err(|error| match error.kind() {
+        ErrorKind::Conflict => {
+            Failure::from(error).with_hint(format!("see its version with `{look}`, and name that one with --expect"))
+        }
+        _ => error.into(),
+    })?;
     match context.out.form {
         Form::Json => context.out.json(&updated_to_json(&updated))?,
         _ => context.out.listing(&updated_listing(&updated))?,

@@ -1,133 +1,11 @@
-//! The command line as a user runs it: a real `cairn dev`, and every verb with its exit code and its two streams.
+//! Every verb on one development server, with its exit code and its two streams.
 
-#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
-
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use cairn_tests::cairn_binary;
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value as Json;
-
-/// The exit codes, as documented; a script relies on them.
-const DONE: i32 = 0;
-const USAGE: i32 = 2;
-const NOT_FOUND: i32 = 3;
-const CONFLICT: i32 = 4;
-const PRECONDITION: i32 = 5;
-const UNAVAILABLE: i32 = 7;
-
-/// Long, since many tests may share few processors.
-const READY_WITHIN: Duration = Duration::from_secs(60);
-
-/// A development server on ports that the system chose; it is told to stop at the end.
-struct Server {
-    process: Child,
-    endpoint: String,
-}
-
-/// What a command printed, and how it ended.
-#[derive(Debug)]
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Server {
-    fn start(directory: &Path) -> Self {
-        let log = directory.join("server.log");
-        let mut process = Command::new(cairn_binary())
-            .args(["dev", "--listen", "127.0.0.1:0", "--data"])
-            .arg(directory.join("data"))
-            .env("XDG_CONFIG_HOME", directory)
-            .stdin(Stdio::null())
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        let started = Instant::now();
-        loop {
-            let said = std::fs::read_to_string(&log).unwrap();
-            // The banner is printed as a whole, when the node is ready.
-            let address = said.lines().find_map(|line| line.trim().strip_prefix("gRPC"));
-            if let Some(address) = address {
-                return Self { process, endpoint: format!("http://{}", address.trim()) };
-            }
-            let over = process.try_wait().unwrap().is_some() || started.elapsed() > READY_WITHIN;
-            assert!(!over, "cairn dev did not become ready:\n{said}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    /// Asks the server to stop, and waits for it.
-    fn stop(mut self) -> i32 {
-        let pid = Pid::from_child(&self.process);
-        kill_process(pid, Signal::TERM).unwrap();
-        self.process.wait().unwrap().code().unwrap_or(-1)
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ran {
-        self.run_with_input(arguments, "")
-    }
-
-    fn run_with_input(&self, arguments: &[&str], input: &str) -> Ran {
-        run_at(&self.endpoint, arguments, input)
-    }
-
-    /// Runs a command that must succeed, and returns what it printed.
-    fn ok(&self, arguments: &[&str]) -> String {
-        let ran = self.run(arguments);
-        assert_eq!(ran.code, DONE, "{arguments:?}: {ran:?}");
-        ran.stdout
-    }
-
-    /// Runs a command that must fail in a certain way, and returns what it said.
-    fn fails(&self, arguments: &[&str], code: i32) -> String {
-        let ran = self.run(arguments);
-        assert_eq!((ran.code, ran.stdout.as_str()), (code, ""), "{arguments:?}: {ran:?}");
-        assert!(ran.stderr.starts_with("error: "), "{arguments:?}: {ran:?}");
-        ran.stderr
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // A test that failed leaves no process behind; one that has stopped is not there any more.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn run_at(endpoint: &str, arguments: &[&str], input: &str) -> Ran {
-    run_with(&[("CAIRN_ENDPOINT", endpoint)], arguments, input)
-}
-
-/// Runs a command with these variables and none of its own beside them.
-fn run_with(environment: &[(&str, &str)], arguments: &[&str], input: &str) -> Ran {
-    let mut process = Command::new(cairn_binary())
-        .args(arguments)
-        .env_remove("CAIRN_ENDPOINT")
-        .env_remove("CAIRN_CONTEXT")
-        .env_remove("CAIRN_SPACE")
-        .envs(environment.iter().copied())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A command that reads nothing may have ended before it is written to.
-    let _ = process.stdin.take().unwrap().write_all(input.as_bytes());
-    let output = process.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
-}
-
-fn json_lines(text: &str) -> Vec<Json> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
+use crate::support::{
+    CONFLICT, DEADLINE, DONE, FAILED, NOT_FOUND, PRECONDITION, Server, UNAVAILABLE, USAGE, full_disk, json_lines,
+    run_at, run_with, short_of_room, silent,
+};
 
 #[test]
 fn every_verb_works_on_a_development_server() {
@@ -185,6 +63,7 @@ fn adding_and_reading(server: &Server) {
     let missing = server.run(&["get", "work", "nobody"]);
     assert_eq!(missing.code, NOT_FOUND, "{missing:?}");
     assert!(missing.stdout.starts_with("work\t") && missing.stderr.contains("nobody"), "{missing:?}");
+    assert!(missing.stderr.contains("hint: list what is there with `cairn ls`"), "{missing:?}");
 
     let listed = server.ok(&["ls", "--order", "oldest"]);
     let ids: Vec<&str> = listed.lines().filter_map(|line| line.split('\t').next()).collect();
@@ -239,7 +118,9 @@ fn an_export_is_imported_as_it_was(server: &Server, directory: &Path) {
     assert_eq!(back.stdout, "1,200 memories: 1,200 created\n", "{back:?}");
     let file = directory.join("again.jsonl");
     let file = file.to_str().unwrap();
-    assert_eq!(server.ok(&["export", file, "--space", "to"]), "");
+    let told = server.run(&["export", file, "--space", "to", "--user", "ann"]);
+    assert_eq!((told.code, told.stdout.as_str()), (DONE, ""), "{told:?}");
+    assert!(told.stderr.contains("cairn watch --space to --user ann --after "), "{told:?}");
     let again = std::fs::read_to_string(file).unwrap();
     let without_time_of_writing = |text: &str| {
         let mut memories = json_lines(text);
@@ -249,10 +130,8 @@ fn an_export_is_imported_as_it_was(server: &Server, directory: &Path) {
         memories
     };
     assert!(without_time_of_writing(&again) == without_time_of_writing(&exported), "an export of the import differs");
-    assert!(
-        server.fails(&["export", file, "--space", "to"], USAGE).contains("again.jsonl"),
-        "files are not overwritten"
-    );
+    let taken = server.fails(&["export", file, "--space", "to"], USAGE);
+    assert!(taken.contains("again.jsonl is there already") && taken.contains("hint: choose another name"), "{taken}");
 
     let bad = "{\"content\": \"a\"}\n{\"content\": 3}\n{\"content\": \"b\"}\n";
     let ran = server.run_with_input(&["import", "-", "--space", "to"], bad);
@@ -267,21 +146,27 @@ fn an_export_is_imported_as_it_was(server: &Server, directory: &Path) {
         let said = server.fails(&[&["import", directory.to_str().unwrap(), "--space", "to"], more].concat(), USAGE);
         assert!(said.contains("cannot read") && !said.contains("hint: correct"), "{said}");
     }
-    assert!(server.fails(&["export", "/dev/full", "--space", "to"], USAGE).contains("/dev/full"));
     let full = full_disk(&server.endpoint, &["export", "-", "--space", "to"]);
-    assert!(full.code == 1 && full.stderr.contains("cannot write to standard output: No space left"), "{full:?}");
+    assert!(full.code == FAILED && full.stderr.contains("cannot write to standard output: No space left"), "{full:?}");
+    a_broken_export_leaves_nothing(server, &directory.join("exports"));
     for space in ["from", "to"] {
         server.ok(&["space", "rm", space, "--yes"]);
     }
 }
 
-/// Runs a command whose output goes where there is no room.
-fn full_disk(endpoint: &str, arguments: &[&str]) -> Ran {
-    let full = File::options().write(true).open("/dev/full").unwrap();
-    let mut command = Command::new(cairn_binary());
-    let output = command.args(arguments).env("CAIRN_ENDPOINT", endpoint).stdout(full).output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    Ran { code: output.status.code().unwrap(), stdout: String::new(), stderr }
+/// A disk that is full is played by a limit on the size of files.
+fn a_broken_export_leaves_nothing(server: &Server, directory: &Path) {
+    std::fs::create_dir(directory).unwrap();
+    let file = directory.join("m.jsonl");
+    let export = ["export", file.to_str().unwrap(), "--space", "to"];
+    let broken = short_of_room(&server.endpoint, &export);
+    assert!(broken.code == FAILED && broken.stderr.contains("m.jsonl: File too large"), "{broken:?}");
+    assert!(broken.stderr.contains("hint: nothing was kept of it"), "{broken:?}");
+    assert_eq!(directory.read_dir().unwrap().count(), 0, "nothing is left of it");
+    server.ok(&export);
+    let nowhere = directory.join("nowhere/m.jsonl");
+    let said = server.fails(&["export", nowhere.to_str().unwrap(), "--space", "to"], USAGE);
+    assert!(said.contains("hint: name a file in a directory"), "{said}");
 }
 
 fn watching(server: &Server) {
@@ -332,7 +217,9 @@ fn spaces(server: &Server) {
     assert!(server.fails(&update, USAGE).contains("topic"));
     assert!(server.fails(&["space", "update", "points"], USAGE).contains("nothing to change"));
     let old = ["space", "update", "points", "--dedup", "true", "--if-version", "2"];
-    assert!(server.fails(&old, CONFLICT).contains("version 3"));
+    let stale = server.fails(&old, CONFLICT);
+    assert!(stale.contains("version 3") && stale.contains("`cairn space get points`"), "{stale}");
+    assert!(stale.contains("--if-version") && !stale.contains("--expect"), "{stale}");
     assert_eq!(server.ok(&["space", "update", "points", "--default-ttl", "none"]), "4\n");
 
     assert_eq!(server.ok(&["space", "alias", "live", "points"]), "\n");
@@ -418,7 +305,12 @@ fn files_go_in_as_they_came_out(server: &Server, directory: &Path) {
 }
 
 fn deleting(server: &Server) {
-    assert!(server.fails(&["rm", "milk"], USAGE).contains("--yes"));
+    let said = server.fails(&["rm", "milk", "not milk", "--space", "default"], USAGE);
+    assert!(said.contains("hint: say so with `cairn rm milk 'not milk' --space default --yes`"), "{said}");
+    let (_listener, silent) = silent();
+    let over = run_at(&silent, &["rm", "--user", "nobody", "--timeout", "200ms", "--yes"], "");
+    assert_eq!(over.code, DEADLINE, "{over:?}");
+    assert!(over.stderr.contains("`cairn rm --timeout 60s --user nobody --request-id "), "{over:?}");
     assert_eq!(server.ok(&["rm", "milk", "nobody", "--yes"]), "1\n");
     server.fails(&["rm", "--yes"], USAGE);
     assert_eq!(server.ok(&["rm", "--user", "import", "--where", "metadata.n < 500", "--yes"]), "500\n");
@@ -466,7 +358,7 @@ fn inspecting(data: &Path, root_key: &Path) {
     let row = json_lines(&some.stdout).remove(0);
     assert_eq!((row["kind"].as_str(), some.stderr.contains("--all")), (Some("space"), true), "{some:?}");
     let unknown = show(&["--kind", "memories"]);
-    assert!(unknown.code == 1 && unknown.stderr.contains("memory, vector"), "{unknown:?}");
+    assert!(unknown.code == USAGE && unknown.stderr.contains("memory, vector"), "{unknown:?}");
     let sealed = run_at("http://127.0.0.1:1", &["inspect", data, "--rows"], "");
     assert!(sealed.code == USAGE && sealed.stderr.contains("--root-key"), "{sealed:?}");
 
@@ -486,7 +378,10 @@ fn inspecting(data: &Path, root_key: &Path) {
     assert!(table.code == 1 && table.stdout.contains("gen-000001"), "{table:?}");
 
     let elsewhere = run_at("http://127.0.0.1:1", &["inspect", "/"], "");
-    assert!(elsewhere.stderr.contains("no data directory of Cairn"), "{elsewhere:?}");
+    assert!(elsewhere.code == USAGE && elsewhere.stderr.contains("no data directory of Cairn"), "{elsewhere:?}");
+    assert!(elsewhere.stderr.contains("hint: give the data directory of a node"), "{elsewhere:?}");
+    let key = run_at("http://127.0.0.1:1", &["inspect", data, "--root-key", "/dev/null"], "");
+    assert!(key.code == PRECONDITION && key.stderr.contains("hint: give the root key"), "{key:?}");
 }
 
 /// `doctor`, `status --watch`, `completion`.
@@ -515,8 +410,6 @@ fn looking_after_a_cluster(server: &Server, directory: &Path) {
         let script = server.ok(&["completion", shell]);
         assert!(script.contains("search") && script.contains("cairn"), "{shell}");
     }
-    let coloured = run_with(&[("CAIRN_ENDPOINT", &server.endpoint), ("NO_COLOR", "1")], &["status", "-o", "table"], "");
-    assert!(coloured.code == DONE && !coloured.stdout.contains('\u{1b}'), "{coloured:?}");
 }
 
 fn contexts(server: &Server, directory: &Path) {
