@@ -1,5 +1,5 @@
 //! What the verbs print, word for word: commands on one server in order, each with standard output, standard error
-//! (behind `2>`) and exit code, held by `transcripts/`. What differs from run to run is masked, digit by digit.
+//! (behind `stderr:`) and exit code, held by `transcripts/`. What differs from run to run is masked, digit by digit.
 //!
 //! `UPDATE_SNAPSHOTS=1 cargo test --release -p cairn-tests --test cli` writes the files anew.
 
@@ -44,7 +44,7 @@ impl Transcript {
         let arguments: Vec<&str> = words.iter().map(String::as_str).collect();
         let ran = run_with(&[("CAIRN_ENDPOINT", &self.endpoint), ("XDG_CONFIG_HOME", home)], &arguments, input);
         let mut told = ran.stdout.clone();
-        told.extend(ran.stderr.lines().map(|line| format!("{}\n", format!("2> {line}").trim_end())));
+        told.extend(ran.stderr.lines().map(|line| format!("{}\n", format!("stderr: {line}").trim_end())));
         // The program may have been built under another name.
         let binary = cairn_binary();
         let told = told.replace(binary.file_name().unwrap().to_str().unwrap(), "cairn");
@@ -152,18 +152,19 @@ fn masked_counts(text: &str) -> String {
 fn short_word(word: &str) -> String {
     let (text, behind) = word.split_at(word.trim_end_matches([' ', '\t']).len());
     let is_age = text.starts_with('0') && text.ends_with(['s', 'm', 'h', 'd']) && !text.contains(['.', ':', '-']);
-    let text = match text {
-        _ if is_age => "0s".to_owned(),
-        "B" | "KiB" | "MiB" | "GiB" => "MiB".to_owned(),
-        "0.0" => "0".to_owned(),
-        _ => text.chars().fold(String::new(), |mut out, each| {
-            if each != '0' || !out.ends_with('0') {
-                out.push(each);
-            }
-            out
-        }),
+    let mut short = String::new();
+    for each in text.chars().filter(|_| !is_age) {
+        if each != '0' || !short.ends_with('0') {
+            short.push(each);
+        }
+    }
+    let short = match short.as_str() {
+        _ if is_age => "0s",
+        "B" | "KiB" | "MiB" | "GiB" => "MiB",
+        "0.0" => "0",
+        other => other,
     };
-    text + behind
+    format!("{short}{behind}")
 }
 
 /// As [`masked`], and without how long an answer was waited for, which is a little less than was allowed.
@@ -317,8 +318,8 @@ async fn a_node_that_sheds_load_prints_what_was_reviewed() {
     std::fs::write(directory.path().join("vector"), vector).unwrap();
     std::fs::write(directory.path().join("many.jsonl"), line.repeat(100)).unwrap();
     transcript.run("import DIR/many.jsonl --space notes");
-    let refused = transcript.run("search --vector-file DIR/vector --space notes --timeout 20s");
-    assert_eq!(refused.code, OVERLOAD);
+    let search = "search --vector-file DIR/vector --space notes --timeout 20s";
+    assert_eq!(transcript.run_masked(search, "", &masked_counts).code, OVERLOAD);
     assert_eq!(transcript.run("count --space notes").code, DONE);
     transcript.check("overload");
 }
