@@ -13,13 +13,11 @@
 //! | file | holds |
 //! |---|---|
 //! | `history.rs` | what clients saw, and its check |
-//! | `links.rs` | the connections between the nodes, which can be cut and silenced |
 //! | `looks.rs` | what lists and searches may tell of |
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 mod history;
-mod links;
 mod looks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,13 +27,13 @@ use std::time::{Duration, Instant};
 
 use cairn_client::proto::NodeState;
 use cairn_client::{Client, ErrorKind, Memory, NewSpace, Query, RetryPolicy};
+use cairn_links::Links;
 use cairn_tests::TestCluster;
 use futures::TryStreamExt;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::task::JoinSet;
 
 use history::{History, Op, Ret};
-use links::Links;
 use looks::Looks;
 
 const NODES: u64 = 3;
@@ -108,7 +106,8 @@ async fn histories_under_faults_are_linearizable() {
 /// A cluster whose nodes reach each other through [`Links`].
 async fn linked_cluster() -> (TestCluster, Links) {
     let mut cluster = TestCluster::new(NODES);
-    let links = Links::between(cluster.nodes().iter().map(|node| (node.id, node.peer)).collect()).await;
+    let nodes: Vec<_> = cluster.nodes().iter().map(|node| (node.id, node.peer)).collect();
+    let links = Links::between(&nodes).await.unwrap();
     for from in 1..=NODES {
         let path = cluster.directory().join(format!("node-{from}.yaml"));
         let mut text = std::fs::read_to_string(&path).unwrap();
@@ -285,7 +284,7 @@ async fn faults_for(
 fn harm(links: &Links, dice: &mut Dice, fault: u64, node: u64, other: u64) -> &'static str {
     match fault {
         3 => {
-            links.isolate(node, NODES);
+            links.cut_off(node);
             "isolation"
         }
         4 => {

@@ -9,7 +9,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use crate::disks::Trouble;
-use crate::links::Links;
+use crate::links::start_linked;
 use crate::support::{Cluster, PATIENCE, count, eventually, in_time, memory, missing, space, try_write, write};
 
 /// How long a slow disk takes to sync.
@@ -31,11 +31,7 @@ fn content() -> String {
 /// Starts all nodes, each with a disk of its own that can be slowed down, and has them make the space.
 async fn start_with_disks(cluster: &mut Cluster) -> Vec<Trouble> {
     let disks: Vec<Trouble> = cluster.ids().iter().map(|_| Trouble::with_sync_time(SYNC_TIME)).collect();
-    let starts =
-        cluster.ids().into_iter().zip(&disks).map(|(id, disk)| Node::start_in(cluster.config(id), disk.environment()));
-    let nodes = tokio::time::timeout(PATIENCE, futures::future::try_join_all(starts)).await.unwrap().unwrap();
-    nodes.into_iter().for_each(|node| cluster.adopt(node));
-    cluster.ready().await;
+    cluster.start_all_on(&disks).await;
     write(cluster.node(1), space()).await;
     disks
 }
@@ -83,8 +79,7 @@ async fn a_follower_whose_disk_is_slow_lags_behind_with_a_bounded_part_of_the_lo
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_on_a_slow_link_costs_neither_the_leader_nor_a_write() {
     let mut cluster = Cluster::of(3);
-    let links = Links::between(&cluster).await;
-    links.start_all(&mut cluster).await;
+    let links = start_linked(&mut cluster).await;
     write(cluster.node(1), space()).await;
     let before = leadership(&cluster).await;
     let slow = cluster.follower().await;
@@ -96,7 +91,7 @@ async fn a_follower_on_a_slow_link_costs_neither_the_leader_nor_a_write() {
     }
     assert!(cluster.node(slow).status().applied_index < cluster.node(before.0).status().applied_index, "it lags");
     assert_eq!(leadership(&cluster).await, before, "heartbeats do not wait behind the log");
-    links.mend(slow);
+    links.mend();
     assert_eq!(count(cluster.node(slow), ReadLevel::Linearizable).await, 100, "it catches up");
     assert_eq!(leadership(&cluster).await, before);
     assert_equal(&cluster).await;

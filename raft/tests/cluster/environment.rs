@@ -105,15 +105,9 @@ async fn a_follower_whose_disk_is_full_holds_a_bounded_part_of_the_log() {
     cluster.limits.log.queue_bytes_max = 64 << 10;
     cluster.limits.append_bytes_waiting_max = HELD_BYTES_MAX;
     let disks: Vec<Trouble> = (0..3).map(|_| Trouble::default()).collect();
-    let starts = cluster.ids().into_iter().zip(&disks).map(|(id, disk)| {
-        let mut config = cluster.config(id);
-        // A stalled follower is given up and called again often.
-        config.timing.peer_timeout = Duration::from_millis(400);
-        Node::start_in(config, disk.environment())
-    });
-    let nodes = tokio::time::timeout(PATIENCE, futures::future::try_join_all(starts)).await.unwrap().unwrap();
-    nodes.into_iter().for_each(|node| cluster.adopt(node));
-    cluster.ready().await;
+    // A stalled follower is given up and called again often.
+    cluster.timing.peer_timeout = Duration::from_millis(400);
+    cluster.start_all_on(&disks).await;
     write(cluster.node(1), space()).await;
 
     let full = cluster.follower().await;
@@ -152,12 +146,8 @@ async fn adds_are_refused_while_the_leader_or_a_majority_is_short_of_space() {
     let set_free = |cluster: &Cluster, id: u64, bytes: u64| {
         std::fs::write(cluster.data_dir(id).with_extension("free"), bytes.to_string()).unwrap();
     };
-    let starts = cluster.ids().into_iter().map(|id| {
-        Node::start_in(cluster.config(id), Environment { bytes_free: free_by_file, ..Environment::default() })
-    });
-    let nodes = tokio::time::timeout(PATIENCE, futures::future::try_join_all(starts)).await.unwrap().unwrap();
-    nodes.into_iter().for_each(|node| cluster.adopt(node));
-    cluster.ready().await;
+    let environment = || Environment { bytes_free: free_by_file, ..Environment::default() };
+    cluster.start_all_as(|config| Node::start_in(config, environment())).await;
     write(cluster.node(1), space()).await;
     let all_admit = |cluster: &Cluster, admit: bool| cluster.nodes().all(|node| node.admit_growth().is_ok() == admit);
 

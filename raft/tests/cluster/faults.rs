@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cairn_raft::{Node, ProposeError, ReadError, ReadLevel};
+use cairn_raft::{ProposeError, ReadError, ReadLevel};
 
 use crate::disks::Trouble;
 use crate::support::{
-    Cluster, PATIENCE, count, eventually, in_time, memory, memory_of_request, missing, space, try_write, write,
+    Cluster, count, eventually, in_time, memory, memory_of_request, missing, space, try_write, write,
 };
 
 /// How long a slow disk takes to sync.
@@ -64,11 +64,7 @@ async fn a_leader_that_shuts_down_hands_over() {
 async fn slow_disks_hold_up_nothing_but_the_writes_that_wait_for_them() {
     let mut cluster = Cluster::of(3);
     let disks: Vec<Trouble> = (0..3).map(|_| Trouble::with_sync_time(SYNC_TIME)).collect();
-    let starts =
-        cluster.ids().into_iter().zip(&disks).map(|(id, disk)| Node::start_in(cluster.config(id), disk.environment()));
-    let nodes = tokio::time::timeout(PATIENCE, futures::future::try_join_all(starts)).await.unwrap().unwrap();
-    nodes.into_iter().for_each(|node| cluster.adopt(node));
-    cluster.ready().await;
+    cluster.start_all_on(&disks).await;
     write(cluster.node(1), space()).await;
 
     disks.iter().for_each(|disk| disk.slow_down(true));

@@ -7,7 +7,7 @@ use cairn_engine::{ReadPoint, WriteRequest};
 use cairn_proto::v1;
 use cairn_raft::{Generation, Node, ReadLevel};
 
-use crate::links::Links;
+use crate::links::start_linked;
 use crate::snapshots::first_log_index;
 use crate::support::{Cluster, SPACE, alice, count, eventually, in_time, memory, space, write};
 
@@ -66,8 +66,7 @@ async fn searches_stay_right_while_a_snapshot_is_installed_under_them() {
     let mut cluster = Cluster::of(3);
     cluster.limits.snapshot_bytes = 4096;
     cluster.limits.snapshot_chunk_bytes = 1000;
-    let links = Links::between(&cluster).await;
-    links.start_all(&mut cluster).await;
+    let links = start_linked(&mut cluster).await;
     write(cluster.node(1), space()).await;
     let mut position = None;
     for number in 0..KEPT {
@@ -94,7 +93,7 @@ async fn searches_stay_right_while_a_snapshot_is_installed_under_them() {
         written += 1;
         assert!(written < 20_000, "the log is never purged");
     }
-    links.mend(behind);
+    links.mend();
     eventually("a snapshot is installed", || node.engine().number() > 1).await;
     assert_eq!(count(&node, ReadLevel::Linearizable).await, KEPT + written);
 

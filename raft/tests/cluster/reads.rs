@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use cairn_raft::{Node, ReadError, ReadLevel};
 use futures::FutureExt as _;
 
-use crate::links::Links;
+use crate::links::start_linked;
 use crate::scripted::Follower;
 use crate::support::{Cluster, count, in_time, memory, ready, space, try_write, write};
 
@@ -57,8 +57,7 @@ async fn a_node_that_is_cut_off_serves_reads_up_to_the_age_they_allow_and_no_old
     const LONG: Duration = Duration::from_secs(3600);
     const SHORT: Duration = Duration::from_millis(200);
     let mut cluster = Cluster::of(3);
-    let links = Links::between(&cluster).await;
-    links.start_all(&mut cluster).await;
+    let links = start_linked(&mut cluster).await;
     write(cluster.node(1), space()).await;
     write(cluster.node(1), memory("m1", "tea")).await;
     let cut_off = cluster.follower().await;
@@ -78,7 +77,7 @@ async fn a_node_that_is_cut_off_serves_reads_up_to_the_age_they_allow_and_no_old
     assert_eq!(count(&node, ReadLevel::MaxStaleness(LONG)).await, 1, "the other reads changed nothing");
 
     // Nothing that it knew when it was cut off is that young: it asks the leader again.
-    links.mend(cut_off);
+    links.mend();
     assert_eq!(count(&node, ReadLevel::MaxStaleness(SHORT)).await, 2);
 }
 
@@ -86,8 +85,7 @@ async fn a_node_that_is_cut_off_serves_reads_up_to_the_age_they_allow_and_no_old
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_that_wait_on_a_node_that_is_removed_are_told_at_once() {
     let mut cluster = Cluster::of(3);
-    let links = Links::between(&cluster).await;
-    links.start_all(&mut cluster).await;
+    let links = start_linked(&mut cluster).await;
     write(cluster.node(1), space()).await;
     let removed = cluster.follower().await;
     let node = Arc::clone(cluster.node(removed));
@@ -97,7 +95,7 @@ async fn readers_that_wait_on_a_node_that_is_removed_are_told_at_once() {
     let other = cluster.nodes().find(|other| other.node_id() != removed).unwrap();
     other.remove_member(removed, in_time()).await.unwrap();
 
-    links.mend(removed);
+    links.mend();
     let read = reading.await;
     assert!(matches!(read, Err(ReadError::Stopped { .. })), "{read:?}");
 }

@@ -17,6 +17,8 @@ use cairn_raft::{
 };
 use tempfile::TempDir;
 
+use crate::disks::Trouble;
+
 /// Long enough for any step on a loaded machine; a test that gets there has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -39,6 +41,7 @@ pub(crate) struct Cluster {
     joining: BTreeSet<u64>,
     pub(crate) root_key: RootKey,
     pub(crate) limits: Limits,
+    pub(crate) timing: Timing,
     nodes: BTreeMap<u64, Arc<Node>>,
 }
 
@@ -55,6 +58,7 @@ impl Cluster {
             joining: BTreeSet::new(),
             root_key: RootKey::from_bytes(&[7; 32]),
             limits: Limits { log: WalOptions { segment_bytes: 1 << 20, ..WalOptions::default() }, ..Limits::default() },
+            timing: Timing::default(),
             nodes: BTreeMap::new(),
         }
     }
@@ -97,7 +101,7 @@ impl Cluster {
             join: self.joining.contains(&id),
             listener: bind(&peer.peer_address),
             engine,
-            timing: Timing::default(),
+            timing: self.timing.clone(),
             limits: self.limits.clone(),
         }
     }
@@ -160,11 +164,27 @@ impl Cluster {
 
     /// Starts all nodes at once and waits until they are ready.
     pub(crate) async fn start_all(&mut self) {
-        let starts = self.ids().into_iter().map(|id| (id, Node::start(self.config(id))));
-        let starts: Vec<_> = starts.map(|(id, start)| async move { (id, start.await.unwrap()) }).collect();
-        let started = tokio::time::timeout(PATIENCE, futures::future::join_all(starts)).await.expect("the start hangs");
-        self.nodes.extend(started);
+        self.start_all_as(Node::start).await;
+    }
+
+    /// The same, each node as `start` has it.
+    pub(crate) async fn start_all_as<F>(&mut self, start: impl Fn(NodeConfig) -> F)
+    where
+        F: Future<Output = Result<Arc<Node>, StartError>>,
+    {
+        let starts = futures::future::try_join_all(self.ids().into_iter().map(|id| start(self.config(id))));
+        let nodes = tokio::time::timeout(PATIENCE, starts).await.expect("the start hangs").unwrap();
+        nodes.into_iter().for_each(|node| self.adopt(node));
         self.ready().await;
+    }
+
+    /// The same, each node on the disk at its place.
+    pub(crate) async fn start_all_on(&mut self, disks: &[Trouble]) {
+        self.start_all_as(|config| {
+            let disk = &disks[config.node_id as usize - 1];
+            Node::start_in(config, disk.environment())
+        })
+        .await;
     }
 
     /// Waits until all running nodes are ready.
