@@ -7,6 +7,7 @@ use std::time::Instant;
 use cairn_engine::crypto::ClusterId;
 use cairn_engine::keyring::Keyring;
 use cairn_proto::peer::peer_service_client::PeerServiceClient;
+use openraft::RaftMetrics;
 use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -65,14 +66,20 @@ impl Core {
         self.raft.metrics().borrow_watched().current_leader
     }
 
-    /// Returns once another node leads than `leader_id`.
+    /// Returns once another node leads than `leader_id`, or replication has ended.
     pub(crate) async fn leader_changed(&self, leader_id: Option<u64>) {
+        self.metrics_say(|metrics| metrics.current_leader != leader_id).await;
+    }
+
+    /// Waits until something is so by the metrics; `false` once replication has ended before.
+    pub(crate) async fn metrics_say(&self, is_so: impl Fn(&RaftMetrics<TypeConfig>) -> bool) -> bool {
         let mut metrics = self.raft.metrics();
-        while metrics.borrow_and_update().current_leader == leader_id {
+        while !is_so(&metrics.borrow_and_update()) {
             if metrics.changed().await.is_err() {
-                return;
+                return false;
             }
         }
+        true
     }
 
     /// A client for calls to a member.

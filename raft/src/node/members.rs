@@ -33,6 +33,10 @@ use crate::types::{PeerNode, StoredMembership, TypeConfig};
 /// Entries that a learner may lack and still be given a vote: what a busy leader writes in a moment.
 const PROMOTE_LAG_MAX: u64 = 2_000;
 
+/// How long a change waits to hear of the nodes that it needs: a leader of a moment ago has heard of few, and a busy node is
+/// late to report.
+const HEARING_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How things are to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
@@ -97,7 +101,7 @@ pub(crate) async fn change_here(core: &Core, change: &Change, until: Instant) ->
         let _turn = core.changing.lock().await;
         match change {
             Change::Add(peer) => add(core, peer).await,
-            Change::Promote(node_id) => promote(core, *node_id).await,
+            Change::Promote(node_id) => promote(core, *node_id, until).await,
             Change::Remove(node_id) => remove(core, *node_id, until).await,
             Change::Lead(target) => {
                 let timeout = until.saturating_duration_since(Instant::now());
@@ -140,7 +144,12 @@ async fn add(core: &Core, peer: &Peer) -> Result<(), MembershipError> {
     propose(core, ChangeMembers::AddNodes([(peer.id, node)].into()), true).await
 }
 
-async fn promote(core: &Core, node_id: u64) -> Result<(), MembershipError> {
+/// How long a change may wait to hear of others, so that an answer is left time for.
+fn hearing_patience(until: Instant) -> Duration {
+    HEARING_PATIENCE.min(until.saturating_duration_since(Instant::now()) / 2)
+}
+
+async fn promote(core: &Core, node_id: u64, until: Instant) -> Result<(), MembershipError> {
     let membership = led_membership(core)?;
     if membership.get_node(&node_id).is_none() {
         return Err(MembershipError::NotFound { node_id });
@@ -148,7 +157,8 @@ async fn promote(core: &Core, node_id: u64) -> Result<(), MembershipError> {
     if membership.voter_ids().any(|id| id == node_id) {
         return Ok(());
     }
-    if !core.states.is_reachable(node_id, REACHABLE) {
+    let is_reachable = || core.states.is_reachable(node_id, REACHABLE);
+    if !core.states.come_to_say(hearing_patience(until), is_reachable).await {
         return Err(MembershipError::NotCaughtUp(format!("node {node_id} cannot be reached: is it running?")));
     }
     let (matched, last) = {
@@ -179,11 +189,12 @@ async fn remove(core: &Core, node_id: u64, until: Instant) -> Result<(), Members
     if remaining.is_empty() {
         return Err(MembershipError::Refused(format!("node {node_id} is the last voter, and holds all there is")));
     }
-    let heard = |id: &&u64| **id == core.node_id() || core.states.is_reachable(**id, REACHABLE);
-    let reachable = remaining.iter().filter(heard).count();
-    if reachable * 2 <= remaining.len() {
+    let is_heard = |id: &&u64| **id == core.node_id() || core.states.is_reachable(**id, REACHABLE);
+    let reachable = || remaining.iter().filter(is_heard).count();
+    if !core.states.come_to_say(hearing_patience(until), || reachable() * 2 > remaining.len()).await {
         return Err(MembershipError::Refused(format!(
-            "without node {node_id} only {reachable} of {} voters could be reached, which is no majority",
+            "without node {node_id} only {} of {} voters could be reached, which is no majority",
+            reachable(),
             remaining.len()
         )));
     }
@@ -196,12 +207,12 @@ async fn remove(core: &Core, node_id: u64, until: Instant) -> Result<(), Members
     propose(core, ChangeMembers::RemoveVoters([node_id].into()), false).await
 }
 
-/// Proposes a change and waits until it is applied here. `retain`: whether voters that go stay as learners.
+/// Proposes a change, and waits until it is applied here and what this node says of the members shows it. `retain`: whether
+/// voters that go stay as learners.
 async fn propose(core: &Core, change: ChangeMembers<u64, PeerNode>, retain: bool) -> Result<(), MembershipError> {
-    match core.raft.change_membership(change, retain).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(refusal_of(error)),
-    }
+    let changed = core.raft.change_membership(change, retain).await.map_err(refusal_of)?;
+    core.metrics_say(|metrics| *metrics.membership_config.log_id() >= Some(changed.log_id)).await;
+    Ok(())
 }
 
 fn refusal_of(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> MembershipError {

@@ -10,6 +10,7 @@ use cairn_proto::peer::ReportStateRequest;
 use cairn_proto::v1;
 use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::core::Core;
 use crate::clock::{ClockFault, PeerClocks};
@@ -89,6 +90,8 @@ struct Heard {
 pub(crate) struct States {
     own: Mutex<Option<v1::NodeState>>,
     heard: Mutex<BTreeMap<u64, Heard>>,
+    /// Tells who waits for a report that one has come.
+    news: Notify,
 }
 
 impl States {
@@ -100,11 +103,26 @@ impl States {
     /// Notes a peer's report.
     pub(crate) fn hear(&self, node_id: u64, state: v1::NodeState) {
         self.heard.lock().insert(node_id, Heard { state, at: Instant::now() });
+        self.news.notify_waiters();
     }
 
     /// Whether a peer was heard of within `time`.
     pub(crate) fn is_reachable(&self, node_id: u64, time: Duration) -> bool {
         self.heard.lock().get(&node_id).is_some_and(|heard| heard.at.elapsed() < time)
+    }
+
+    /// Waits up to `patience` until the reports that have come make something so; whether they did.
+    pub(crate) async fn come_to_say(&self, patience: Duration, is_so: impl Fn() -> bool) -> bool {
+        let reports = async {
+            loop {
+                let news = self.news.notified();
+                if is_so() {
+                    return;
+                }
+                news.await;
+            }
+        };
+        tokio::time::timeout(patience, reports).await.is_ok()
     }
 
     /// What a node said last that was free on its disk.

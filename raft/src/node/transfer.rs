@@ -28,13 +28,14 @@ pub(super) async fn transfer_leadership(
     let transfer = async {
         // Waits as well while replication waits for the disk.
         core.raft.trigger().transfer_leader(target).await?;
-        await_leader(core, target).await;
-        Ok::<(), openraft::errors::Fatal<TypeConfig>>(())
+        Ok::<bool, openraft::errors::Fatal<TypeConfig>>(
+            core.metrics_say(|metrics| metrics.current_leader == Some(target)).await,
+        )
     };
     match tokio::time::timeout_at(until.into(), transfer).await {
-        Ok(Ok(())) => Ok(target),
+        Ok(Ok(true)) => Ok(target),
         Ok(Err(fatal)) => Err(MembershipError::Unavailable(fatal.to_string())),
-        Err(_) => Err(MembershipError::Unavailable(format!("node {target} did not take over in time"))),
+        Ok(Ok(false)) | Err(_) => Err(MembershipError::Unavailable(format!("node {target} did not take over in time"))),
     }
 }
 
@@ -88,13 +89,4 @@ fn find_target(core: &Core, metrics: &RaftMetrics<TypeConfig>, wanted: Option<u6
     let last = metrics.last_log_index.unwrap_or(0);
     let is_ready = matched(target).is_some_and(|matched| matched + READY_LAG_MAX >= last);
     Ok(if is_ready { Target::Ready(target) } else { Target::Behind(target) })
-}
-
-async fn await_leader(core: &Core, leader_id: u64) {
-    let mut metrics = core.raft.metrics();
-    while metrics.borrow_and_update().current_leader != Some(leader_id) {
-        if metrics.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cairn_proto::v1::MemberRole;
+use cairn_proto::v1::{Member, MemberRole};
 use cairn_raft::{MembershipError, Node, ReadLevel, StartError};
 use tokio::task::JoinSet;
 
+use crate::links::start_linked;
 use crate::scripted::Follower;
 use crate::support::{
     Cluster, PATIENCE, absent, count, eventually, in_time, memory, missing, ready, space, try_write, write,
@@ -97,6 +98,39 @@ async fn a_cluster_grows_to_five_and_shrinks_to_three_under_load() {
     }
     let (_, digests) = cluster.digests().await;
     assert!(digests.iter().all(|digest| *digest == digests[0]));
+}
+
+/// What the metrics say of the members may be older than what is applied.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_answer_to_a_change_shows_it() {
+    let cluster = Cluster::running(1).await;
+    let node = cluster.node(1);
+    let ids = |members: &[Member]| members.iter().map(|member| member.node_id).collect::<Vec<u64>>();
+    for id in 2..200 {
+        assert_eq!(node.add_member(absent(id), in_time()).await.unwrap().node_id, id);
+        assert_eq!(ids(&node.remove_member(id, in_time()).await.unwrap()), [1]);
+    }
+}
+
+/// On a busy machine reports are late, and a leader of a moment ago has none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_waits_to_hear_of_the_nodes_that_it_needs() {
+    let mut cluster = Cluster::of(3);
+    let links = start_linked(&mut cluster).await;
+    let leader = cluster.leader().await;
+    let [unheard, removed] = *cluster.ids().into_iter().filter(|id| *id != leader).collect::<Vec<u64>>() else {
+        panic!("three nodes")
+    };
+    links.cut_off(unheard);
+    let node = cluster.node(leader);
+    let is_silent = |member: &Member| member.node_id == unheard && !member.reachable;
+    eventually("the node is missed", || node.status().members.iter().any(is_silent)).await;
+    let back = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        links.mend();
+    };
+    let (remaining, ()) = tokio::join!(node.remove_member(removed, in_time()), back);
+    assert!(remaining.unwrap().iter().all(|member| member.node_id != removed));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
