@@ -59,12 +59,6 @@ fn records(criterion: &mut Criterion) {
                     keys.seal_into(&PLACE, black_box(plain), &mut out).expect("seals");
                 });
             });
-            group.bench_with_input(BenchmarkId::new("seal uncompressed", len), &plain, |b, plain| {
-                b.iter(|| {
-                    out.clear();
-                    keys.seal_uncompressed_into(&PLACE, black_box(plain), &mut out).expect("seals");
-                });
-            });
             let sealed = keys.seal(&PLACE, &plain).expect("seals");
             group.bench_with_input(BenchmarkId::new("open", len), &sealed, |b, sealed| {
                 b.iter(|| keys.open(&PLACE, black_box(sealed)).expect("opens"));

@@ -168,7 +168,8 @@ impl Error {
         // Statuses that the server sent have no source; those that tonic made from a broken connection do.
         let transport = std::error::Error::source(status).is_some();
         let details = status.get_error_details();
-        let mut error = Self::new(kind_of(status.code(), transport), message_of(status, transport));
+        let kind = if transport { ErrorKind::Unavailable } else { status.code().into() };
+        let mut error = Self::new(kind, message_of(status, transport));
         error.0.transport = transport;
         error.0.retry_after = details.retry_info().and_then(|info| info.retry_delay);
         error.0.violations = violations_of(&details);
@@ -196,25 +197,24 @@ impl Error {
     }
 }
 
-fn kind_of(code: Code, transport: bool) -> ErrorKind {
-    if transport {
-        return ErrorKind::Unavailable;
-    }
-    match code {
-        Code::InvalidArgument => ErrorKind::InvalidArgument,
-        Code::NotFound => ErrorKind::NotFound,
-        Code::AlreadyExists => ErrorKind::AlreadyExists,
-        Code::Aborted => ErrorKind::Conflict,
-        Code::FailedPrecondition => ErrorKind::FailedPrecondition,
-        Code::OutOfRange => ErrorKind::OutOfRange,
-        Code::ResourceExhausted => ErrorKind::Overloaded,
-        Code::Unavailable => ErrorKind::Unavailable,
-        // The server gives up by itself when the deadline that it was told has passed.
-        Code::DeadlineExceeded | Code::Cancelled => ErrorKind::DeadlineExceeded,
-        Code::Unauthenticated => ErrorKind::Unauthenticated,
-        Code::PermissionDenied => ErrorKind::PermissionDenied,
-        Code::Unimplemented => ErrorKind::Unimplemented,
-        Code::Internal | Code::Unknown | Code::DataLoss | Code::Ok => ErrorKind::Internal,
+impl From<Code> for ErrorKind {
+    fn from(code: Code) -> Self {
+        match code {
+            Code::InvalidArgument => ErrorKind::InvalidArgument,
+            Code::NotFound => ErrorKind::NotFound,
+            Code::AlreadyExists => ErrorKind::AlreadyExists,
+            Code::Aborted => ErrorKind::Conflict,
+            Code::FailedPrecondition => ErrorKind::FailedPrecondition,
+            Code::OutOfRange => ErrorKind::OutOfRange,
+            Code::ResourceExhausted => ErrorKind::Overloaded,
+            Code::Unavailable => ErrorKind::Unavailable,
+            // The server gives up by itself when the deadline that it was told has passed.
+            Code::DeadlineExceeded | Code::Cancelled => ErrorKind::DeadlineExceeded,
+            Code::Unauthenticated => ErrorKind::Unauthenticated,
+            Code::PermissionDenied => ErrorKind::PermissionDenied,
+            Code::Unimplemented => ErrorKind::Unimplemented,
+            Code::Internal | Code::Unknown | Code::DataLoss | Code::Ok => ErrorKind::Internal,
+        }
     }
 }
 

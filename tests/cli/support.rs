@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use cairn_tests::cairn_binary;
@@ -38,6 +38,13 @@ pub(crate) struct Ran {
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
 }
 
 impl Server {
@@ -123,9 +130,7 @@ pub(crate) fn run_with(environment: &[(&str, &str)], arguments: &[&str], input: 
         .unwrap();
     // A command that reads nothing may have ended before it is written to.
     let _ = process.stdin.take().unwrap().write_all(input.as_bytes());
-    let output = process.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    process.wait_with_output().unwrap().into()
 }
 
 pub(crate) fn json_lines(text: &str) -> Vec<Json> {
@@ -143,9 +148,7 @@ pub(crate) fn silent() -> (TcpListener, String) {
 pub(crate) fn full_disk(endpoint: &str, arguments: &[&str]) -> Ran {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let mut command = Command::new(cairn_binary());
-    let output = command.args(arguments).env("CAIRN_ENDPOINT", endpoint).stdout(full).output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    Ran { code: output.status.code().unwrap(), stdout: String::new(), stderr }
+    command.args(arguments).env("CAIRN_ENDPOINT", endpoint).stdout(full).output().unwrap().into()
 }
 
 /// Runs a command that may write no file of more than 4 KiB.
@@ -153,7 +156,5 @@ pub(crate) fn short_of_room(endpoint: &str, arguments: &[&str]) -> Ran {
     let mut command = Command::new("sh");
     // The signal would end the program before it hears of the error.
     command.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$@\"", "sh"]).arg(cairn_binary()).args(arguments);
-    let output = command.env("CAIRN_ENDPOINT", endpoint).stdin(Stdio::null()).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    command.env("CAIRN_ENDPOINT", endpoint).stdin(Stdio::null()).output().unwrap().into()
 }

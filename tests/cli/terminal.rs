@@ -26,9 +26,7 @@ fn on_terminal(environment: &[(&str, &str)], line: &str, typed: &str) -> Ran {
         .spawn()
         .unwrap();
     process.stdin.as_mut().unwrap().write_all(typed.as_bytes()).unwrap();
-    let output = process.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    process.wait_with_output().unwrap().into()
 }
 
 /// Whether there is a terminal to be had; says so where there is none.

@@ -27,7 +27,7 @@ use super::CryptoError;
 /// Fastest level that still shrinks text well; records are small and written once.
 const LEVEL: i32 = 1;
 /// Below this, hardly anything is saved: such values are ids, hashes and numbers, and a zstd frame has a header of its own.
-const WORTH_TRYING_LEN: usize = 256;
+pub(super) const WORTH_TRYING_LEN: usize = 256;
 /// The format of a text that is packed by itself.
 const PACKED_FORMAT: u8 = 1;
 /// Scratch space that a thread keeps between values; a larger one is given back at once.
@@ -78,12 +78,6 @@ pub(super) fn with_compressed<T>(plain: &[u8], then: impl FnOnce(Option<&[u8]>) 
         workspace.wipe(plain.len());
         Ok(result)
     })
-}
-
-/// Whether it is worth trying to compress a value of which `packed_len` bytes are known not to shrink.
-pub(super) fn is_worth_trying(len: usize, packed_len: usize) -> bool {
-    let rest = len.saturating_sub(packed_len);
-    rest >= WORTH_TRYING_LEN && rest >= len / 4
 }
 
 /// Packs a text by itself; `None` where that would not make it smaller.

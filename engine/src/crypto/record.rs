@@ -82,7 +82,8 @@ impl Header {
 impl Compression {
     /// For a value of `len` bytes, of which `packed_len` are packed already, or do not shrink otherwise.
     pub(crate) fn worth_trying(len: usize, packed_len: usize) -> Self {
-        if compress::is_worth_trying(len, packed_len) { Self::Try } else { Self::Skip }
+        let rest = len.saturating_sub(packed_len);
+        if rest >= compress::WORTH_TRYING_LEN && rest >= len / 4 { Self::Try } else { Self::Skip }
     }
 }
 

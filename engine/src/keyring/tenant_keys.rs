@@ -63,14 +63,6 @@ impl TenantKeys {
         self.newest().seal_into(Purpose::Record, Compression::Try, aad, plain, out)
     }
 
-    /// As [`TenantKeys::seal_into`] without trying to compress: for vectors, hashes and other bytes that do not shrink.
-    ///
-    /// # Errors
-    /// As [`TenantKeys::seal`].
-    pub fn seal_uncompressed_into(&self, aad: &Aad<'_>, plain: &[u8], out: &mut Vec<u8>) -> Result<(), CryptoError> {
-        self.newest().seal_into(Purpose::Record, Compression::Skip, aad, plain, out)
-    }
-
     /// As [`TenantKeys::seal_into`], with or without trying to compress, under a nonce of a batch.
     pub(crate) fn seal_with_nonce(
         &self,

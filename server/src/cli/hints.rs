@@ -172,25 +172,9 @@ mod tests {
         (Code::NotFound, "ALIAS_NOT_FOUND"),
     ];
 
-    fn kind_of(code: Code) -> ErrorKind {
-        match code {
-            Code::InvalidArgument => ErrorKind::InvalidArgument,
-            Code::NotFound => ErrorKind::NotFound,
-            Code::AlreadyExists => ErrorKind::AlreadyExists,
-            Code::Aborted => ErrorKind::Conflict,
-            Code::FailedPrecondition => ErrorKind::FailedPrecondition,
-            Code::OutOfRange => ErrorKind::OutOfRange,
-            Code::ResourceExhausted => ErrorKind::Overloaded,
-            Code::Unavailable => ErrorKind::Unavailable,
-            Code::DeadlineExceeded => ErrorKind::DeadlineExceeded,
-            Code::Unimplemented => ErrorKind::Unimplemented,
-            _ => ErrorKind::Internal,
-        }
-    }
-
     fn cause(code: Code, reason: &str) -> Cause<'_> {
         let retry_after = (code == Code::ResourceExhausted).then_some(Duration::from_secs(1));
-        Cause { kind: kind_of(code), reason: Some(reason), name: None, retry_after, is_transport: false }
+        Cause { kind: code.into(), reason: Some(reason), name: None, retry_after, is_transport: false }
     }
 
     #[test]
