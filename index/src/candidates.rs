@@ -76,8 +76,9 @@ pub(crate) trait Candidates: Send + Sync {
     /// Makes room for a vector, so that linking it cannot fail.
     fn reserve(&mut self, slot: u32) -> Result<(), IndexError>;
 
-    /// Does the longer part of linking a vector. `None` where memory is short.
-    fn plan(&self, store: &VectorStore, slot: u32, scratch: &mut Scratch) -> Option<Plan>;
+    /// Does the longer part of linking a vector. `mates`: vectors that are to be joined before it and wait too. `None` where memory is
+    /// short.
+    fn plan(&self, store: &VectorStore, slot: u32, mates: &[u32], scratch: &mut Scratch) -> Option<Plan>;
 
     /// Whether vectors may be planned on several threads, with the same outcome.
     fn is_planned_in_parallel(&self) -> bool;
@@ -150,8 +151,8 @@ impl Candidates for Graph {
         self.reserve(slot)
     }
 
-    fn plan(&self, store: &VectorStore, slot: u32, scratch: &mut Scratch) -> Option<Plan> {
-        Some(self.plan(store, slot, scratch))
+    fn plan(&self, store: &VectorStore, slot: u32, mates: &[u32], scratch: &mut Scratch) -> Option<Plan> {
+        Some(self.plan(store, slot, mates, scratch))
     }
 
     fn is_planned_in_parallel(&self) -> bool {

@@ -238,7 +238,7 @@ impl Candidates for HnswRs {
         self.inserted().budget.check(self.stride as u64 * 4 + POINT_BYTES)
     }
 
-    fn plan(&self, store: &VectorStore, slot: u32, _scratch: &mut Scratch) -> Option<Plan> {
+    fn plan(&self, store: &VectorStore, slot: u32, _mates: &[u32], _scratch: &mut Scratch) -> Option<Plan> {
         self.insert(store, slot).then(|| Plan::without_neighbours(slot, store.codes_of(slot)))
     }
 

@@ -1,5 +1,7 @@
 //! The index of one space and embedding.
 
+use std::ops::Range;
+
 use roaring::RoaringBitmap;
 
 use crate::attributes::{Attributes, Matches};
@@ -393,7 +395,8 @@ impl Partition {
     /// Does the longer part of linking up to so many vectors, on so many threads, while others may search. Give the outcome to
     /// [`Self::join`].
     pub fn plan(&self, count: usize, threads: usize) -> LinkPlans {
-        self.plan_batch(&self.vectors.next_to_link(count), threads)
+        let batch = self.vectors.next_to_link(count);
+        self.plan_part(&batch, 0..batch.len(), threads)
     }
 
     /// The slots of vectors to be linked next, at most so many. Where all of them are planned, in parts or together, before the first is
@@ -402,9 +405,13 @@ impl Partition {
         self.vectors.next_batch(count_max)
     }
 
-    /// As [`Self::plan`], for those of these slots whose vectors wait.
-    pub fn plan_batch(&self, slots: &[u32], threads: usize) -> LinkPlans {
-        LinkPlans(self.vectors.plan(slots, threads))
+    /// As [`Self::plan`], for those slots in a part of a batch whose vectors wait. Parts are to be joined in their order.
+    ///
+    /// # Panics
+    ///
+    /// When the batch does not have that part.
+    pub fn plan_part(&self, batch: &[u32], part: Range<usize>, threads: usize) -> LinkPlans {
+        LinkPlans(self.vectors.plan(batch, part, threads))
     }
 
     /// Does the shorter part of linking vectors. Those that were changed or removed since the plan was made are left out.

@@ -13,6 +13,7 @@
 //! widely as matches are rarer, and what does not match is left out. If that leaves too few, as where matches lie far from the
 //! query, it is walked again more widely, or the matches are scanned flat after all.
 
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use roaring::RoaringBitmap;
@@ -289,32 +290,37 @@ impl Tiers {
         self.graph.as_ref().map_or_else(Vec::new, |graph| graph.next_to_link(&self.waiting, count))
     }
 
-    /// Some of the vectors that wait, at most so many, which may all be planned before the first of them is joined. Planned vectors do
-    /// not know of each other, so they are few while few are linked. How many they are depends on nothing else.
+    /// Some of the vectors that wait, at most so many, which may all be planned before the first of them is joined. What is planned knows
+    /// of no rows but those of linked vectors, so a batch is small while few are linked. Its size depends on nothing else.
     pub(crate) fn next_batch(&self, count_max: usize) -> Vec<u32> {
         let linked = self.graph.as_ref().map_or(0, |graph| graph.len());
         self.next_to_link((linked / BATCH_SHARE).clamp(1, count_max))
     }
 
-    /// Finds neighbours for those of these vectors that wait, on so many threads. Only reads; [`Self::join`] does the rest.
-    pub(crate) fn plan(&self, slots: &[u32], threads: usize) -> Vec<Plan> {
+    /// Finds neighbours for those vectors in a part of a batch that wait, on so many threads. Each may get those before it in the
+    /// batch too: what is written together is often alike. Only reads; [`Self::join`] does the rest, part by part.
+    pub(crate) fn plan(&self, batch: &[u32], part: Range<usize>, threads: usize) -> Vec<Plan> {
         let Some(graph) = &self.graph else { return Vec::new() };
-        let plan_part = |part: &[u32]| {
+        let waits = |slot: &&u32| self.waiting.contains(**slot);
+        let first = batch[..part.start].iter().filter(waits).count();
+        let slots: Vec<u32> = batch[..part.end].iter().filter(waits).copied().collect();
+        let plan_some = |places: Range<usize>| {
             let mut scratch = self.scratch();
-            let waiting = part.iter().filter(|slot| self.waiting.contains(**slot));
-            let plans: Vec<Plan> = waiting.filter_map(|slot| graph.plan(&self.store, *slot, &mut scratch)).collect();
+            let plan = |place: usize| graph.plan(&self.store, slots[place], &slots[..place], &mut scratch);
+            let plans: Vec<Plan> = places.filter_map(plan).collect();
             self.give_back(scratch);
             plans
         };
-        let share = slots.len().div_ceil(threads.max(1)).max(PLANNED_PER_THREAD);
-        if slots.len() <= share || !graph.is_planned_in_parallel() {
-            let plans = plan_part(slots);
+        let share = (slots.len() - first).div_ceil(threads.max(1)).max(PLANNED_PER_THREAD);
+        if slots.len() - first <= share || !graph.is_planned_in_parallel() {
+            let plans = plan_some(first..slots.len());
             graph.planned();
             return plans;
         }
         std::thread::scope(|scope| {
-            let plan_part = &plan_part;
-            let parts: Vec<_> = slots.chunks(share).map(|part| scope.spawn(move || plan_part(part))).collect();
+            let plan_some = &plan_some;
+            let shares = (first..slots.len()).step_by(share).map(|start| start..(start + share).min(slots.len()));
+            let parts: Vec<_> = shares.map(|places| scope.spawn(move || plan_some(places))).collect();
             // A part whose thread failed keeps waiting.
             parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
         })
@@ -339,7 +345,7 @@ impl Tiers {
     pub(crate) fn link_all(&mut self, threads: usize) {
         while let Some(graph) = &self.graph {
             let (before, batch) = (graph.left_to_link(&self.waiting), self.next_batch(BATCH_MAX));
-            let plans = self.plan(&batch, threads);
+            let plans = self.plan(&batch, 0..batch.len(), threads);
             self.join(plans);
             if self.graph.as_ref().is_none_or(|graph| graph.left_to_link(&self.waiting) == before) {
                 break;

@@ -95,11 +95,12 @@ fn do_some(slot: &Slot, batch_max: usize) -> bool {
         _ => return false,
     };
     // Where nothing is to be linked, there may be rows to mend.
-    let only_sweep = batch.is_empty().then_some(&batch[..]);
+    let only_sweep = batch.is_empty().then_some(0..0);
+    let parts = (0..batch.len()).step_by(each * threads).map(|start| start..(start + each * threads).min(batch.len()));
     let mut plans = Vec::new();
-    for part in batch.chunks(each * threads).chain(only_sweep) {
+    for part in parts.chain(only_sweep) {
         let planned = match &*slot.state.read() {
-            State::Ready(partition) => partition.plan_batch(part, threads),
+            State::Ready(partition) => partition.plan_part(&batch, part, threads),
             _ => return false,
         };
         plans.push(planned);

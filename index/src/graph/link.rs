@@ -74,25 +74,28 @@ impl Graph {
     /// Adds a node for a slot that has a vector, whose rows no node names, and for which there is room.
     pub(crate) fn link(&mut self, store: &VectorStore, slot: u32) {
         let mut scratch = std::mem::take(&mut self.scratch);
-        let plan = self.plan(store, slot, &mut scratch);
+        let plan = self.plan(store, slot, &[], &mut scratch);
         self.scratch = scratch;
         self.join(store, &plan);
     }
 
-    /// Finds the neighbours for a slot that has a vector.
-    pub(crate) fn plan(&self, store: &VectorStore, slot: u32, scratch: &mut Scratch) -> Plan {
+    /// Finds the neighbours for a slot that has a vector. `mates`: slots that are to be joined before it, which no walk finds yet.
+    pub(crate) fn plan(&self, store: &VectorStore, slot: u32, mates: &[u32], scratch: &mut Scratch) -> Plan {
         let own = store.codes_of(slot);
         let mut codes = std::mem::take(&mut scratch.codes);
         signed(own, &mut codes);
         let target = Target::of_node(slot, &codes, store);
         let width = if store.signs_of(slot).is_some() { LINK_WIDTH_BY_SIGNS } else { LINK_WIDTH };
         self.walk(store, &target, width, scratch);
-        let found: Vec<u32> = scratch.found().map(|node| node.slot).collect();
-        let candidates = self.candidates(store, slot, &codes, &found);
+        let mates = mates.iter().copied().filter(|mate| !self.contains(*mate));
+        let found: Vec<u32> = scratch.found().map(|node| node.slot).chain(mates).collect();
+        let mut candidates = self.candidates(store, slot, &codes, &found);
+        candidates.truncate(width);
         scratch.codes = codes;
         let mut picked = pick(store, slot, &candidates, LINK_DEGREE, |_| false, scratch);
         fill(&mut picked, &candidates, LINK_DEGREE_MIN);
-        let full = self.full_rows(store, slot, &picked, scratch);
+        let linked: Vec<u32> = picked.iter().copied().filter(|next| self.contains(*next)).collect();
+        let full = self.full_rows(store, slot, &linked, scratch);
         Plan { slot, codes: own.to_vec(), picked, full }
     }
 

@@ -50,8 +50,9 @@ impl Pair {
             self.store.insert(slot, &prepared);
             self.graph.reserve(slot).unwrap();
         }
-        let plan = |slot| self.graph.plan(&self.store, slot, &mut scratch);
-        let mut plans: Vec<Plan> = (first..first + count).map(plan).collect();
+        let batch: Vec<u32> = (first..first + count).collect();
+        let mut plan = |place: usize| self.graph.plan(&self.store, batch[place], &batch[..place], &mut scratch);
+        let mut plans: Vec<Plan> = (0..batch.len()).map(&mut plan).collect();
         gone.into_iter().for_each(|number| self.remove(number));
         let full = plans.iter().map(|plan| plan.full.len()).sum();
         for plan in &mut plans {

@@ -215,7 +215,8 @@ fn a_batch_gives_the_same_graph_on_any_number_of_threads_and_in_any_parts() {
         build(&|partition| {
             while partition.waiting() > 0 {
                 let batch = partition.next_batch(48);
-                let plans: Vec<_> = batch.chunks(part).map(|slots| partition.plan_batch(slots, threads)).collect();
+                let parts = (0..batch.len()).step_by(part).map(|start| start..(start + part).min(batch.len()));
+                let plans: Vec<_> = parts.map(|part| partition.plan_part(&batch, part, threads)).collect();
                 plans.into_iter().for_each(|plans| partition.join(plans));
             }
         })
@@ -226,25 +227,57 @@ fn a_batch_gives_the_same_graph_on_any_number_of_threads_and_in_any_parts() {
     }
 }
 
+/// Notes of one topic come together, so that a batch lies in one place.
+#[test]
+fn what_comes_topic_by_topic_is_found_as_well() {
+    const TOPIC: usize = 40;
+    let mut state = 6;
+    let (mut partition, mut model) = (with_graph(48, Metric::Cosine), BTreeMap::new());
+    partition.set_thresholds(Thresholds { waiting_max: 5000, graph_from: 3000, ..SMALL });
+    let topics: Vec<Vec<f32>> = (0..3000 / TOPIC).map(|_| random_vector(&mut state, 48)).collect();
+    let mut note = |topic: usize| -> Vec<f32> {
+        topics[topic].iter().zip(random_vector(&mut state, 48)).map(|(center, value)| center + value).collect()
+    };
+    for number in 0..3000 {
+        let known = Known { color: "red", vector: Some(note(number as usize / TOPIC)) };
+        run(&mut partition, &mut model, vec![Step::Upsert(number, known)]);
+    }
+    partition.link_all(1);
+    let queries: Vec<Vec<f32>> = (0..topics.len() * 4).map(|number| note(number % topics.len())).collect();
+    let recall = share_found(&partition, &model, None, &queries, 16);
+    assert!(recall > 0.98, "{recall}");
+}
+
 fn random_vector(state: &mut u64, dimension: usize) -> Vec<f32> {
     (0..dimension).map(|_| (next_random(state) >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
 }
 
 /// The share of the true ten nearest that are found, over some queries.
 fn recall(partition: &Partition, model: &BTreeMap<u32, Known>, color: Option<&str>, state: &mut u64) -> f64 {
-    let queries = 40;
+    let queries: Vec<Vec<f32>> = (0..40).map(|_| random_vector(state, 24)).collect();
+    share_found(partition, model, color, &queries, 0)
+}
+
+fn share_found(
+    partition: &Partition,
+    model: &BTreeMap<u32, Known>,
+    color: Option<&str>,
+    queries: &[Vec<f32>],
+    effort: u32,
+) -> f64 {
     let mut found = 0;
-    for _ in 0..queries {
-        let query = random_vector(state, 24);
+    for query in queries {
         let wanted = |_: u32, known: &Known| color.is_none_or(|color| known.color == color);
-        let truth = brute_force(model, Metric::Cosine, &query, wanted);
+        let truth = brute_force(model, Metric::Cosine, query, wanted);
         let matches = color.map(|color| partition.matches(&color_is(color)));
-        let output = partition.search(&SearchRequest { matches: matches.as_ref(), ..request(&query, 10) }).unwrap();
+        let params = SearchParams { exact: false, effort };
+        let asked = SearchRequest { matches: matches.as_ref(), params, ..request(query, 10) };
+        let output = partition.search(&asked).unwrap();
         assert_eq!(output.hits.len(), 10);
         assert_eq!(output.strategy, if color.is_some() { Strategy::FilteredGraph } else { Strategy::Graph });
         found += truth[..10].iter().filter(|hit| scores_and_ids(&output).contains(hit)).count();
     }
-    found as f64 / f64::from(queries * 10)
+    found as f64 / (queries.len() * 10) as f64
 }
 
 /// All vectors are replaced ten times over; the graph must not wear out.
