@@ -10,7 +10,9 @@
 //! | `filters.rs` | every test of a filter, by what it finds |
 //! | `refusals.rs` | every limit, and what is not there |
 //! | `members.rs` | a member that comes, leads and goes |
-//! | `sdk.rs`, `sdk_members.rs` | all of it in the SDK's own words |
+//! | `sdk.rs`, `sdk_options.rs`, `sdk_members.rs` | all of it in the SDK's own words |
+//! | `sdk_calls.rs` | nothing that the SDK offers is left out |
+//! | `old_positions.rs` | watches from where nothing is kept any more |
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that meets an error has failed")]
 
@@ -20,9 +22,12 @@ mod filters;
 mod grpc;
 mod http;
 mod members;
+mod old_positions;
 mod refusals;
 mod sdk;
+mod sdk_calls;
 mod sdk_members;
+mod sdk_options;
 mod story;
 
 use cairn_tests::TestCluster;
@@ -45,6 +50,7 @@ async fn hold_to_it(nodes: u64) {
         assert_eq!(face.left_out(), Vec::<String>::new());
     }
     sdk::run(&cluster).await;
+    sdk_options::run(&cluster).await;
     sdk_members::run(&mut cluster).await;
     cluster.wait_until_equal().await;
 }
