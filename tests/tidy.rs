@@ -218,6 +218,9 @@ fn crates_use_each_other_only_along_the_arrows() {
             if target.starts_with("cairn-") && target != name && !allowed.contains(target) {
                 problems.push(format!("{name} uses {target}, which no arrow of ARCHITECTURE.md allows"));
             }
+            if target == "cairn-links" && dependency["kind"] != "dev" {
+                problems.push(format!("{name} uses {target} not only in tests"));
+            }
         }
     }
     assert_tidy(&problems);

@@ -405,7 +405,8 @@ impl Partition {
         self.vectors.next_batch(count_max)
     }
 
-    /// As [`Self::plan`], for those slots in a part of a batch whose vectors wait. Parts are to be joined in their order.
+    /// As [`Self::plan`], for those slots in a part of a batch whose vectors wait. Parts are to be joined in their order, and nothing else
+    /// may link vectors between the first plan of a batch and its last join: a plan may name any slot before it in the batch.
     ///
     /// # Panics
     ///

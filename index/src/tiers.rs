@@ -66,7 +66,8 @@ const SWEPT_PER_STEP: usize = 128;
 const HELD_SHARE: u64 = 32;
 /// Fewer are not worth a thread.
 const PLANNED_PER_THREAD: usize = 4;
-/// When all are linked, so many at once do not know of each other: one in so many of those that are linked, and at most this many.
+/// When all are linked, so many are planned at once, on the rows of the others: one in so many of those that are linked, and at most this
+/// many.
 const BATCH_SHARE: usize = 64;
 const BATCH_MAX: usize = 512;
 /// The width of a walk where the caller does not say: recall@10 of 0.97 and more.

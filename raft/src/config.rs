@@ -80,6 +80,8 @@ pub struct Timing {
     pub snapshot_timeout: Duration,
     /// How long the proposer waits between two attempts while there is no leader.
     pub retry_interval: Duration,
+    /// How long a change of members waits to hear of the nodes that it needs, before it is refused for want of them.
+    pub hearing_patience: Duration,
     /// How far ahead of the steady clock the wall clock may run before the leader refuses to stamp.
     pub clock_jump_max: Duration,
     /// A snapshot is taken at the latest after this time, if anything has been written.
@@ -96,6 +98,7 @@ impl Default for Timing {
             peer_timeout: Duration::from_secs(5),
             snapshot_timeout: Duration::from_secs(15 * 60),
             retry_interval: Duration::from_millis(50),
+            hearing_patience: Duration::from_secs(5),
             clock_jump_max: Duration::from_secs(5 * 60),
             snapshot_interval: Duration::from_secs(10 * 60),
         }

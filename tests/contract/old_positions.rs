@@ -8,8 +8,8 @@ use serde_json::json;
 use crate::expect::refused;
 use crate::face::Face;
 
-/// How many changes a node keeps for watches; see `Limits::feed_changes_max` of the engine.
-const KEPT: usize = 500_000;
+/// One more than the changes that a node keeps for watches; see `Limits::feed_changes_max` of the engine.
+const CHANGES: usize = 500_001;
 const WATCH: &str = "MemoryService.WatchMemories";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -19,9 +19,9 @@ async fn a_watch_from_a_position_that_is_not_kept_is_told_so() {
     client.create_space(NewSpace::new("old", 2)).await.unwrap();
     let space = client.space("old");
     let first = space.add(Memory::new("first").id("first")).await.unwrap().position;
-    let memories = (0..KEPT).map(|number| Memory::new("m").id(format!("m{number}")));
+    let memories = (0..CHANGES).map(|number| Memory::new("m").id(format!("m{number}")));
     let steps: Vec<_> = space.import("many").stream(futures::stream::iter(memories)).try_collect().await.unwrap();
-    assert_eq!(steps.last().unwrap().acknowledged, KEPT as u64);
+    assert_eq!(steps.last().unwrap().acknowledged, CHANGES as u64);
 
     for face in [Face::grpc(&cluster).await, Face::http(&cluster)] {
         let request = json!({"space": "old", "after": first.as_str()});

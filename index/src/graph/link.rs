@@ -87,8 +87,7 @@ impl Graph {
         let target = Target::of_node(slot, &codes, store);
         let width = if store.signs_of(slot).is_some() { LINK_WIDTH_BY_SIGNS } else { LINK_WIDTH };
         self.walk(store, &target, width, scratch);
-        let mates = mates.iter().copied().filter(|mate| !self.contains(*mate));
-        let found: Vec<u32> = scratch.found().map(|node| node.slot).chain(mates).collect();
+        let found: Vec<u32> = scratch.found().map(|node| node.slot).chain(mates.iter().copied()).collect();
         let mut candidates = self.candidates(store, slot, &codes, &found);
         candidates.truncate(width);
         scratch.codes = codes;

@@ -383,8 +383,9 @@ impl PeerService for PeerServer {
         let request = request.into_inner();
         let core = self.core(request.header.as_ref()).await?;
         let change = request.change.ok_or_else(|| Status::invalid_argument("the field `change` is missing"))?;
-        // The caller gives up at its own deadline, and this call with it.
-        let until = Instant::now() + CHANGE_TIME_MAX;
+        // The caller gives up at its own deadline, and this call with it. Older releases do not say when that is.
+        let timeout = request.timeout.and_then(|timeout| Duration::try_from(timeout).ok()).unwrap_or(CHANGE_TIME_MAX);
+        let until = Instant::now() + timeout.min(CHANGE_TIME_MAX);
         Ok(Response::new(members::to_response(members::change_here(core, &members::from_proto(change), until).await)))
     }
 

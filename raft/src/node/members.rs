@@ -24,7 +24,7 @@ use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use super::core::Core;
 use super::deadline::answer_by;
 use super::status::{self, REACHABLE};
-use super::transfer::transfer_leadership;
+use super::transfer::{ENDED, transfer_leadership};
 use crate::config::Peer;
 use crate::error::MembershipError;
 use crate::network::{Lane, with_deadline, within};
@@ -32,10 +32,6 @@ use crate::types::{PeerNode, StoredMembership, TypeConfig};
 
 /// Entries that a learner may lack and still be given a vote: what a busy leader writes in a moment.
 const PROMOTE_LAG_MAX: u64 = 2_000;
-
-/// How long a change waits to hear of the nodes that it needs: a leader of a moment ago has heard of few, and a busy node is
-/// late to report.
-const HEARING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How things are to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,10 +94,11 @@ pub(crate) async fn change(core: &Core, change: &Change, deadline: Instant) -> R
 pub(crate) async fn change_here(core: &Core, change: &Change, until: Instant) -> Result<Changed, MembershipError> {
     let patience = || MembershipError::Unavailable("no majority confirmed the change in time".to_string());
     let making = async {
+        hear(core, change, until).await;
         let _turn = core.changing.lock().await;
         match change {
             Change::Add(peer) => add(core, peer).await,
-            Change::Promote(node_id) => promote(core, *node_id, until).await,
+            Change::Promote(node_id) => promote(core, *node_id).await,
             Change::Remove(node_id) => remove(core, *node_id, until).await,
             Change::Lead(target) => {
                 let timeout = until.saturating_duration_since(Instant::now());
@@ -144,12 +141,7 @@ async fn add(core: &Core, peer: &Peer) -> Result<(), MembershipError> {
     propose(core, ChangeMembers::AddNodes([(peer.id, node)].into()), true).await
 }
 
-/// How long a change may wait to hear of others, so that an answer is left time for.
-fn hearing_patience(until: Instant) -> Duration {
-    HEARING_PATIENCE.min(until.saturating_duration_since(Instant::now()) / 2)
-}
-
-async fn promote(core: &Core, node_id: u64, until: Instant) -> Result<(), MembershipError> {
+async fn promote(core: &Core, node_id: u64) -> Result<(), MembershipError> {
     let membership = led_membership(core)?;
     if membership.get_node(&node_id).is_none() {
         return Err(MembershipError::NotFound { node_id });
@@ -157,22 +149,7 @@ async fn promote(core: &Core, node_id: u64, until: Instant) -> Result<(), Member
     if membership.voter_ids().any(|id| id == node_id) {
         return Ok(());
     }
-    let is_reachable = || core.states.is_reachable(node_id, REACHABLE);
-    if !core.states.come_to_say(hearing_patience(until), is_reachable).await {
-        return Err(MembershipError::NotCaughtUp(format!("node {node_id} cannot be reached: is it running?")));
-    }
-    let (matched, last) = {
-        let metrics = core.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let matched = metrics.replication.as_ref().and_then(|matched| matched.get(&node_id).copied().flatten());
-        (matched.map(|log_id| log_id.index), metrics.last_log_index.unwrap_or(0))
-    };
-    if matched.is_none_or(|matched| matched + PROMOTE_LAG_MAX < last) {
-        let has = matched.map_or("nothing".to_string(), |index| format!("the log up to {index}"));
-        return Err(MembershipError::NotCaughtUp(format!(
-            "node {node_id} has {has} and the leader up to {last}: wait until it has caught up"
-        )));
-    }
+    check_caught_up(core, node_id)?;
     propose(core, ChangeMembers::AddVoterIds([node_id].into()), true).await
 }
 
@@ -189,15 +166,7 @@ async fn remove(core: &Core, node_id: u64, until: Instant) -> Result<(), Members
     if remaining.is_empty() {
         return Err(MembershipError::Refused(format!("node {node_id} is the last voter, and holds all there is")));
     }
-    let is_heard = |id: &&u64| **id == core.node_id() || core.states.is_reachable(**id, REACHABLE);
-    let reachable = || remaining.iter().filter(is_heard).count();
-    if !core.states.come_to_say(hearing_patience(until), || reachable() * 2 > remaining.len()).await {
-        return Err(MembershipError::Refused(format!(
-            "without node {node_id} only {} of {} voters could be reached, which is no majority",
-            reachable(),
-            remaining.len()
-        )));
-    }
+    check_majority(core, node_id, &remaining)?;
     if node_id == core.node_id() {
         // Who leads next removes this node.
         let timeout = until.saturating_duration_since(Instant::now());
@@ -207,12 +176,87 @@ async fn remove(core: &Core, node_id: u64, until: Instant) -> Result<(), Members
     propose(core, ChangeMembers::RemoveVoters([node_id].into()), false).await
 }
 
+/// Waits a little until a change has what it needs of other nodes. A leader of a moment ago does not know yet how far they are, a node
+/// that has just started has heard of few, and a busy one is late to report. What is missing in the end is for the change to say.
+async fn hear(core: &Core, change: &Change, until: Instant) {
+    let mut metrics = core.raft.metrics();
+    let hearing = async {
+        loop {
+            let news = core.states.news();
+            metrics.borrow_and_update();
+            if check_others(core, change).is_ok() {
+                return;
+            }
+            tokio::select! {
+                () = news => {}
+                changed = metrics.changed() => if changed.is_err() {
+                    return;
+                },
+            }
+        }
+    };
+    // Half of the time is left for the change and its answer.
+    let patience = core.timing.hearing_patience.min(until.saturating_duration_since(Instant::now()) / 2);
+    let _ = tokio::time::timeout(patience, hearing).await;
+}
+
+/// What a change needs of other nodes, as far as there is something to wait for.
+fn check_others(core: &Core, change: &Change) -> Result<(), MembershipError> {
+    let Ok(membership) = led_membership(core) else { return Ok(()) };
+    let is_voter = |node_id: u64| membership.voter_ids().any(|id| id == node_id);
+    match *change {
+        Change::Promote(node_id) if membership.get_node(&node_id).is_some() && !is_voter(node_id) => {
+            check_caught_up(core, node_id)
+        }
+        Change::Remove(node_id) if is_voter(node_id) => {
+            let remaining: Vec<u64> = membership.voter_ids().filter(|&id| id != node_id).collect();
+            if remaining.is_empty() { Ok(()) } else { check_majority(core, node_id, &remaining) }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a node can be given a vote without holding up everyone.
+fn check_caught_up(core: &Core, node_id: u64) -> Result<(), MembershipError> {
+    if !core.states.is_reachable(node_id, REACHABLE) {
+        return Err(MembershipError::NotCaughtUp(format!("node {node_id} cannot be reached: is it running?")));
+    }
+    let (matched, last) = {
+        let metrics = core.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let matched = metrics.replication.as_ref().and_then(|matched| matched.get(&node_id).copied().flatten());
+        (matched.map(|log_id| log_id.index), metrics.last_log_index.unwrap_or(0))
+    };
+    if matched.is_none_or(|matched| matched + PROMOTE_LAG_MAX < last) {
+        let has = matched.map_or("nothing".to_string(), |index| format!("the log up to {index}"));
+        return Err(MembershipError::NotCaughtUp(format!(
+            "node {node_id} has {has} and the leader up to {last}: wait until it has caught up"
+        )));
+    }
+    Ok(())
+}
+
+/// Whether most of the voters that remain without a node can be reached.
+fn check_majority(core: &Core, without: u64, remaining: &[u64]) -> Result<(), MembershipError> {
+    let is_heard = |id: &&u64| **id == core.node_id() || core.states.is_reachable(**id, REACHABLE);
+    let reachable = remaining.iter().filter(is_heard).count();
+    if reachable * 2 > remaining.len() {
+        return Ok(());
+    }
+    Err(MembershipError::Refused(format!(
+        "without node {without} only {reachable} of {} voters could be reached, which is no majority",
+        remaining.len()
+    )))
+}
+
 /// Proposes a change, and waits until it is applied here and what this node says of the members shows it. `retain`: whether
 /// voters that go stay as learners.
 async fn propose(core: &Core, change: ChangeMembers<u64, PeerNode>, retain: bool) -> Result<(), MembershipError> {
     let changed = core.raft.change_membership(change, retain).await.map_err(refusal_of)?;
-    core.metrics_say(|metrics| *metrics.membership_config.log_id() >= Some(changed.log_id)).await;
-    Ok(())
+    if core.metrics_say(|metrics| *metrics.membership_config.log_id() >= Some(changed.log_id)).await {
+        return Ok(());
+    }
+    Err(MembershipError::Unavailable(ENDED.to_string()))
 }
 
 fn refusal_of(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> MembershipError {
@@ -246,7 +290,11 @@ pub(super) async fn finish_joint(core: &Core) -> Result<(), String> {
 async fn forward(core: &Core, leader_id: u64, change: &Change, until: Instant) -> Result<Changed, MembershipError> {
     let mut client = core.client(leader_id, Lane::Control).map_err(MembershipError::Unavailable)?;
     let timeout = until.saturating_duration_since(Instant::now());
-    let request = ChangeMembersRequest { header: Some(core.peers.header(leader_id)), change: Some(to_proto(change)) };
+    let request = ChangeMembersRequest {
+        header: Some(core.peers.header(leader_id)),
+        change: Some(to_proto(change)),
+        timeout: prost_types::Duration::try_from(timeout).ok(),
+    };
     let call = within(timeout, client.change_members(with_deadline(request, timeout)));
     let answer = tokio::select! {
         answer = call => answer,

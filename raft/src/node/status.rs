@@ -11,6 +11,7 @@ use cairn_proto::v1;
 use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use super::core::Core;
 use crate::clock::{ClockFault, PeerClocks};
@@ -111,18 +112,9 @@ impl States {
         self.heard.lock().get(&node_id).is_some_and(|heard| heard.at.elapsed() < time)
     }
 
-    /// Waits up to `patience` until the reports that have come make something so; whether they did.
-    pub(crate) async fn come_to_say(&self, patience: Duration, is_so: impl Fn() -> bool) -> bool {
-        let reports = async {
-            loop {
-                let news = self.news.notified();
-                if is_so() {
-                    return;
-                }
-                news.await;
-            }
-        };
-        tokio::time::timeout(patience, reports).await.is_ok()
+    /// Ends with the next report that comes, also if it comes before this is awaited.
+    pub(crate) fn news(&self) -> Notified<'_> {
+        self.news.notified()
     }
 
     /// What a node said last that was free on its disk.

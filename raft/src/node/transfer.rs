@@ -10,6 +10,9 @@ use super::core::Core;
 use crate::error::MembershipError;
 use crate::types::TypeConfig;
 
+/// Why a change was given up on a node that stops.
+pub(super) const ENDED: &str = "replication has ended";
+
 /// How many of the longest election timeouts the next leader is given to catch up.
 const CATCH_UP_ROUNDS: u32 = 2;
 
@@ -35,7 +38,8 @@ pub(super) async fn transfer_leadership(
     match tokio::time::timeout_at(until.into(), transfer).await {
         Ok(Ok(true)) => Ok(target),
         Ok(Err(fatal)) => Err(MembershipError::Unavailable(fatal.to_string())),
-        Ok(Ok(false)) | Err(_) => Err(MembershipError::Unavailable(format!("node {target} did not take over in time"))),
+        Ok(Ok(false)) => Err(MembershipError::Unavailable(ENDED.to_string())),
+        Err(_) => Err(MembershipError::Unavailable(format!("node {target} did not take over in time"))),
     }
 }
 

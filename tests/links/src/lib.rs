@@ -140,11 +140,9 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut state: watch:
         if let State::Late(time) = now {
             tokio::time::sleep(time).await;
         }
-        if now == State::Cut {
-            return;
-        }
         for piece in buffer[..length].chunks(SLOW_BYTES) {
-            if to.write_all(piece).await.is_err() {
+            let now = *state.borrow();
+            if now == State::Cut || to.write_all(piece).await.is_err() {
                 return;
             }
             if let State::Slow { bytes_per_second } = now {
