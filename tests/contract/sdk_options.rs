@@ -142,9 +142,9 @@ async fn space_changes(client: &Client, space: &Space) {
     let changed = client.update_space(SPACE).default_ttl(None).dedup_by_content(false).model("meaning", "m-3");
     let changed = changed.await.unwrap().space;
     assert_eq!((changed.default_ttl, changed.dedup_by_content), (None, false));
-    let twin = space.add(Memory::new("imported 0").id("twin")).await.unwrap();
+    let twin = space.add(Memory::new("imported 0").kind("twin")).await.unwrap();
     assert_eq!(twin.results[0].outcome, Outcome::Created);
-    assert_eq!(space.delete_matching(Scope::new(), Some(field("id").eq("twin"))).await.unwrap().count, 1);
+    assert_eq!(space.delete_matching(Scope::new(), Some(field("kind").eq("twin"))).await.unwrap().count, 1);
 }
 
 /// What an error tells beside its kind.
