@@ -19,6 +19,7 @@ use cairn_proto::storage::{NodeIdentity, SeenNode};
 use parking_lot::Mutex;
 use prost::Message;
 use rustix::fs::{FlockOperation, flock};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error::StartError;
 use crate::files::{make_dir, read_if_there, write_atomically};
@@ -32,7 +33,9 @@ pub(crate) type Incarnation = [u8; 16];
 /// The exclusive use of a data directory; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct DirLock {
+    // Dropped in this order: the directory is free before anybody is told.
     _file: File,
+    given_back: DropGuard,
 }
 
 impl DirLock {
@@ -55,7 +58,12 @@ impl DirLock {
             .map_err(StartError::io(&path))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| StartError::Locked { path: data_dir.to_path_buf() })?;
-        Ok(Self { _file: file })
+        Ok(Self { _file: file, given_back: CancellationToken::new().drop_guard() })
+    }
+
+    /// Is cancelled once the directory is given back.
+    pub(crate) fn given_back(&self) -> CancellationToken {
+        self.given_back.token().clone()
     }
 }
 
@@ -338,8 +346,11 @@ mod tests {
     fn a_directory_has_one_process() {
         let dir = tempfile::tempdir().unwrap();
         let lock = DirLock::take(dir.path()).unwrap();
+        let given_back = lock.given_back();
         assert!(matches!(DirLock::take(dir.path()), Err(StartError::Locked { .. })));
+        assert!(!given_back.is_cancelled());
         drop(lock);
+        assert!(given_back.is_cancelled());
         DirLock::take(dir.path()).unwrap();
     }
 }

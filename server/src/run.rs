@@ -43,6 +43,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long a leader that stops waits for another one to take over.
 const HANDOVER_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a node that has stopped waits for all that uses its data directory to end.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// An index leaves the memory when it was not searched in so many rounds; a round is that part of `storage.index_idle`.
 const INDEX_IDLE_ROUNDS: u64 = 4;
 
@@ -465,31 +468,37 @@ impl Handle {
     }
 
     /// Stops the node: unready, leadership handed over, no new calls, those that have begun end (at most
-    /// `shutdown.grace`), then all is flushed.
+    /// `shutdown.grace`), then all is flushed. The data directory is free when this returns, unless a call that outlives
+    /// the grace period holds on to it.
     pub async fn stop(self) {
-        let mut grpc = self.grpc;
-        self.monitor.vitals().set_draining();
-        self.service.observe();
+        let Self { addresses: _, node, service, monitor, grace, grpc_stop, mut grpc, gateway, background } = self;
+        monitor.vitals().set_draining();
+        service.observe();
         // A leader that hands over spares the others an election; where nobody can take over, they hold one.
-        if let Err(error) = self.node.drain(true, HANDOVER_PATIENCE).await {
+        if let Err(error) = node.drain(true, HANDOVER_PATIENCE).await {
             tracing::warn!(%error, "leadership was not handed over");
         }
-        self.service.end_streams();
-        self.grpc_stop.cancel();
-        let gateway = self.gateway.as_ref();
+        service.end_streams();
+        grpc_stop.cancel();
         let ends = async {
-            if let Some(gateway) = gateway {
+            if let Some(gateway) = &gateway {
                 gateway.stop().await;
             }
             // It ends at the token; a panic of its own has been logged by then.
             let _ = (&mut grpc).await;
         };
-        if timeout(self.grace, ends).await.is_err() {
-            tracing::warn!(grace = ?self.grace, "calls were still under way at the end of the grace period");
+        if timeout(grace, ends).await.is_err() {
+            tracing::warn!(?grace, "calls were still under way at the end of the grace period");
             grpc.abort();
         }
-        self.node.shutdown().await;
-        self.background.end().await;
+        node.shutdown().await;
+        background.end().await;
+        let given_back = node.directory_given_back();
+        drop((node, service, gateway));
+        // Tasks of calls that have ended let go of the node in their own time.
+        if timeout(RELEASE_PATIENCE, given_back).await.is_err() {
+            tracing::warn!("a call still holds on to the data directory");
+        }
         tracing::info!("stopped");
     }
 }

@@ -52,7 +52,7 @@ pub(crate) struct Core {
     pub(crate) started_at: Instant,
     pub(crate) stop: CancellationToken,
     /// The log holds on to it as well, so that the directory is free only when nobody writes to it any more.
-    pub(crate) _lock: Arc<DirLock>,
+    pub(crate) lock: Arc<DirLock>,
 }
 
 impl Core {

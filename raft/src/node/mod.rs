@@ -285,8 +285,14 @@ impl Node {
         self.stop().await;
     }
 
-    /// Stops the node at once: replication first, then its tasks and its server; what is applied is made durable. The
-    /// data directory is free once the node and the engines that it gave away are dropped.
+    /// Ends once the data directory is free for another start: the node has stopped, and it and the engines that it gave
+    /// away are dropped. Outlives the node.
+    pub fn directory_given_back(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.core.lock.given_back().cancelled_owned()
+    }
+
+    /// Stops the node at once: replication first, then its tasks and its server; what is applied is made durable. When
+    /// the data directory is free, [`directory_given_back`](Self::directory_given_back) says.
     pub async fn stop(&self) {
         self.core.stop.cancel();
         self.end_replication().await;

@@ -251,7 +251,7 @@ async fn start_core(
         changing: tokio::sync::Mutex::default(),
         started_at: Instant::now(),
         stop,
-        _lock: lock,
+        lock,
     };
     Ok((Arc::new(core), submissions, waiters))
 }

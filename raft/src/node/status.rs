@@ -251,8 +251,9 @@ async fn measure_disk(core: &Arc<Core>) -> u64 {
 async fn exchange(core: Arc<Core>, peer_id: u64, state: v1::NodeState) {
     let Ok(mut client) = core.client(peer_id, Lane::Control) else { return };
     let request = ReportStateRequest { header: Some(core.peers.header(peer_id)), state: Some(state) };
-    // A peer that does not answer simply is not heard of.
-    let answer = within(REPORT_TIMEOUT, client.report_state(with_deadline(request, REPORT_TIMEOUT))).await;
+    // A peer that does not answer simply is not heard of, and a node that stops waits for none.
+    let answer = within(REPORT_TIMEOUT, client.report_state(with_deadline(request, REPORT_TIMEOUT)));
+    let Some(answer) = core.stop.run_until_cancelled(answer).await else { return };
     if answer.as_ref().is_err_and(|status| status.code() == tonic::Code::PermissionDenied) {
         // Its own log may never tell it: nobody replicates to it any more.
         core.shared.stop_because(&format!("it was removed from the cluster, as node {peer_id} says"));

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use cairn_engine::WriteRequest;
 use cairn_proto::v1;
-use cairn_raft::{Clock, Environment, Node, ProposeError, ReadLevel, StartError, SystemClock};
+use cairn_raft::{Clock, Environment, Node, NodeConfig, ProposeError, ReadLevel, SystemClock};
 
 use crate::disks::Trouble;
 use crate::support::{
-    Cluster, PATIENCE, SPACE, count, eventually, given_free, in_time, memory, ready, space, try_write, write,
+    Cluster, PATIENCE, SPACE, count, eventually, in_time, memory, ready, release, space, try_write, write,
 };
 
 /// The machine's clock, ahead by some microseconds.
@@ -25,17 +25,14 @@ impl Ahead {
 }
 
 /// Starts all nodes of `cluster`, each with a clock that can be set, and waits until they are ready.
-pub(crate) async fn start_with_clocks(cluster: &Cluster) -> (Vec<Arc<Node>>, Vec<Arc<Ahead>>) {
+pub(crate) async fn start_with_clocks(cluster: &mut Cluster) -> Vec<Arc<Ahead>> {
     let clocks: Vec<Arc<Ahead>> = cluster.ids().iter().map(|_| Arc::default()).collect();
-    let starts = cluster.ids().into_iter().zip(&clocks).map(|(id, clock)| {
-        let environment = Environment { clock: Arc::clone(clock) as Arc<dyn Clock>, ..Environment::default() };
-        Node::start_in(cluster.config(id), environment)
-    });
-    let nodes = tokio::time::timeout(PATIENCE, futures::future::try_join_all(starts)).await.unwrap().unwrap();
-    for node in &nodes {
-        ready(node).await;
-    }
-    (nodes, clocks)
+    let start = |config: NodeConfig| {
+        let clock = Arc::clone(&clocks[config.node_id as usize - 1]);
+        Node::start_in(config, Environment { clock, ..Environment::default() })
+    };
+    cluster.start_all_as(start).await;
+    clocks
 }
 
 impl Clock for Ahead {
@@ -50,17 +47,16 @@ impl Clock for Ahead {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_whose_clock_jumps_hands_over() {
-    let cluster = Cluster::of(3);
-    let (nodes, clocks) = start_with_clocks(&cluster).await;
-    write(&nodes[0], space()).await;
-    let leader = nodes[0].status().leader_id.unwrap();
-    let jumped = leader as usize - 1;
-    clocks[jumped].set(3_600_000_000);
+    let mut cluster = Cluster::of(3);
+    let clocks = start_with_clocks(&mut cluster).await;
+    write(cluster.node(1), space()).await;
+    let leader = cluster.leader().await;
+    let left = cluster.node(leader % 3 + 1);
+    clocks[leader as usize - 1].set(3_600_000_000);
 
-    let left = &nodes[(jumped + 1) % 3];
     eventually("another node leads", || left.status().leader_id.is_some_and(|id| id != leader)).await;
     // Through the node with the wrong clock too.
-    for (number, node) in nodes.iter().enumerate() {
+    for (number, node) in cluster.nodes().enumerate() {
         let deadline = in_time();
         let mut written = try_write(node, memory(&format!("m{number}"), "tea"), deadline).await;
         while matches!(written, Err(ProposeError::ClockRefused { .. })) && Instant::now() < deadline {
@@ -91,8 +87,7 @@ async fn a_node_whose_disk_is_full_can_be_stopped() {
     tokio::time::timeout(PATIENCE, node.shutdown()).await.expect("the node does not stop");
 
     disk.fill(false);
-    drop(node);
-    given_free(&cluster.data_dir(1)).await;
+    release(node).await;
     cluster.start(1).await;
     cluster.ready().await;
     assert_eq!(count(cluster.node(1), ReadLevel::Linearizable).await, 1, "what was acknowledged is there");
@@ -196,17 +191,8 @@ async fn a_node_that_is_dropped_without_a_stop_gives_its_directory_back() {
     let mut cluster = Cluster::running(1).await;
     write(cluster.node(1), space()).await;
     write(cluster.node(1), memory("m1", "tea")).await;
-    cluster.drop_node(1);
-    let deadline = in_time();
-    let node = loop {
-        match Node::start(cluster.config(1)).await {
-            Ok(node) => break node,
-            Err(StartError::Locked { .. }) if Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            Err(error) => panic!("{error}"),
-        }
-    };
+    cluster.release(1).await;
+    let node = cluster.start(1).await;
     ready(&node).await;
     assert_eq!(count(&node, ReadLevel::Linearizable).await, 1);
 }

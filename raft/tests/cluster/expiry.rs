@@ -74,23 +74,23 @@ async fn time_goes_on_while_no_node_runs() {
 
 /// The leader's clock jumps; what has time left stays, what has not goes.
 async fn a_jump_by(micros: i64) {
-    let cluster = Cluster::of(3);
-    let (nodes, clocks) = start_with_clocks(&cluster).await;
-    write(&nodes[0], space()).await;
-    write(&nodes[0], memory_for("long", Duration::from_secs(300))).await;
-    write(&nodes[0], memory_for("short", Duration::from_secs(4))).await;
-    let leader = nodes[0].status().leader_id.unwrap();
-    let jumped = leader as usize - 1;
-    clocks[jumped].set(micros);
-    for node in &nodes {
+    let mut cluster = Cluster::of(3);
+    let clocks = start_with_clocks(&mut cluster).await;
+    write(cluster.node(1), space()).await;
+    write(cluster.node(1), memory_for("long", Duration::from_secs(300))).await;
+    write(cluster.node(1), memory_for("short", Duration::from_secs(4))).await;
+    let jumped = cluster.leader().await;
+    let clock = &clocks[jumped as usize - 1];
+    clock.set(micros);
+    for node in cluster.nodes() {
         eventually_gone(node, "short").await;
         assert!(is_there(node, "long").await, "node {}: five minutes have not passed", node.node_id());
         eventually("the row itself is removed", || stored(node) == 1).await;
     }
     // A clock that is right again is trusted again.
-    clocks[jumped].set(0);
-    write(&nodes[jumped], memory("after", "tea")).await;
-    for node in &nodes {
+    clock.set(0);
+    write(cluster.node(jumped), memory("after", "tea")).await;
+    for node in cluster.nodes() {
         assert!(is_there(node, "long").await && is_there(node, "after").await);
         assert_eq!(count(node, ReadLevel::Linearizable).await, 2);
     }

@@ -1,9 +1,8 @@
 //! Clusters in this process: real engines, real logs, real sockets on loopback.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -153,11 +152,6 @@ impl Cluster {
         self.nodes.insert(node.node_id(), node);
     }
 
-    /// Forgets a running node without stopping it.
-    pub(crate) fn drop_node(&mut self, id: u64) {
-        self.nodes.remove(&id);
-    }
-
     pub(crate) async fn start(&mut self, id: u64) -> Arc<Node> {
         self.try_start(id).await.unwrap()
     }
@@ -232,9 +226,9 @@ impl Cluster {
         self.release(id).await;
     }
 
-    async fn release(&mut self, id: u64) {
-        drop(self.nodes.remove(&id).unwrap());
-        given_free(&self.data_dir(id)).await;
+    /// Forgets a node, whether it was stopped or not, and waits until its directory is free.
+    pub(crate) async fn release(&mut self, id: u64) {
+        release(self.nodes.remove(&id).unwrap()).await;
     }
 
     pub(crate) async fn stop_all(&mut self) {
@@ -273,10 +267,11 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
     }
 }
 
-/// Waits until the data directory of a stopped node is nobody's: its store is closed by whoever used it last.
-pub(crate) async fn given_free(data_dir: &Path) {
-    let lock = File::open(data_dir.join("LOCK")).unwrap();
-    eventually("the stopped node lets go of its directory", || lock.try_lock().is_ok()).await;
+/// Lets go of a node and waits until its data directory is nobody's: its store is closed by whoever used it last.
+pub(crate) async fn release(node: Arc<Node>) {
+    let given_back = node.directory_given_back();
+    drop(node);
+    tokio::time::timeout(PATIENCE, given_back).await.expect("somebody holds on to the node's directory");
 }
 
 /// A start that was broken off may take a moment to let go of its port.

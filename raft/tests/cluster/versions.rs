@@ -1,7 +1,7 @@
 //! Clusters of two releases: this one, pretending to know a cluster version more or less than it does.
 
 use cairn_proto::storage::{Command, Noop, command};
-use cairn_raft::{Node, ProposeError, ReadLevel};
+use cairn_raft::{Node, NodeConfig, ProposeError, ReadLevel};
 
 use crate::support::{Cluster, count, eventually, in_time, memory, missing, space, write};
 
@@ -34,15 +34,11 @@ async fn at_version(cluster: &Cluster, version: u32) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_new_waits_until_every_member_knows_it() {
     let mut cluster = Cluster::of(3);
-    let configs = cluster.ids().into_iter().map(|id| {
-        let mut config = cluster.config(id);
-        config.engine.supported_cluster_version = if id == 3 { OLD } else { NEW };
+    let start_one = |mut config: NodeConfig| {
+        config.engine.supported_cluster_version = if config.node_id == 3 { OLD } else { NEW };
         Node::start(config)
-    });
-    for node in futures::future::try_join_all(configs).await.unwrap() {
-        cluster.adopt(node);
-    }
-    cluster.ready().await;
+    };
+    cluster.start_all_as(start_one).await;
     write(cluster.node(1), space()).await;
     at_version(&cluster, OLD).await;
     let all_reported = |cluster: &Cluster| {

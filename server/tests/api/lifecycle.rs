@@ -99,6 +99,18 @@ async fn a_watch_of_the_health_does_not_hold_up_the_stop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_when_the_data_directory_is_free() {
+    let node = TestNode::start().await;
+    let read_by_a_call = node.handle.node().engine();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        drop(read_by_a_call);
+    });
+    // A start that finds the directory in use fails.
+    node.restart().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_cannot_succeed_is_refused_in_one_line() {
     async fn refusal(config: cairn_server::config::Config) -> String {
         match run(config).await {
