@@ -121,6 +121,15 @@ fn led_membership(core: &Core) -> Result<std::sync::Arc<StoredMembership>, Membe
     }
 }
 
+fn is_voter(membership: &StoredMembership, node_id: u64) -> bool {
+    membership.voter_ids().any(|id| id == node_id)
+}
+
+/// The voters that remain when a node goes.
+fn voters_without(membership: &StoredMembership, node_id: u64) -> Vec<u64> {
+    membership.voter_ids().filter(|&id| id != node_id).collect()
+}
+
 async fn add(core: &Core, peer: &Peer) -> Result<(), MembershipError> {
     let membership = led_membership(core)?;
     let node = PeerNode { peer_address: peer.peer_address.clone(), client_address: peer.client_address.clone() };
@@ -146,7 +155,7 @@ async fn promote(core: &Core, node_id: u64) -> Result<(), MembershipError> {
     if membership.get_node(&node_id).is_none() {
         return Err(MembershipError::NotFound { node_id });
     }
-    if membership.voter_ids().any(|id| id == node_id) {
+    if is_voter(&membership, node_id) {
         return Ok(());
     }
     check_caught_up(core, node_id)?;
@@ -158,11 +167,10 @@ async fn remove(core: &Core, node_id: u64, until: Instant) -> Result<(), Members
     if membership.get_node(&node_id).is_none() {
         return if core.shared.is_retired(node_id) { Ok(()) } else { Err(MembershipError::NotFound { node_id }) };
     }
-    let voters: BTreeSet<u64> = membership.voter_ids().collect();
-    if !voters.contains(&node_id) {
+    if !is_voter(&membership, node_id) {
         return propose(core, ChangeMembers::RemoveNodes([node_id].into()), false).await;
     }
-    let remaining: Vec<u64> = voters.into_iter().filter(|&id| id != node_id).collect();
+    let remaining = voters_without(&membership, node_id);
     if remaining.is_empty() {
         return Err(MembershipError::Refused(format!("node {node_id} is the last voter, and holds all there is")));
     }
@@ -203,13 +211,12 @@ async fn hear(core: &Core, change: &Change, until: Instant) {
 /// What a change needs of other nodes, as far as there is something to wait for.
 fn check_others(core: &Core, change: &Change) -> Result<(), MembershipError> {
     let Ok(membership) = led_membership(core) else { return Ok(()) };
-    let is_voter = |node_id: u64| membership.voter_ids().any(|id| id == node_id);
     match *change {
-        Change::Promote(node_id) if membership.get_node(&node_id).is_some() && !is_voter(node_id) => {
+        Change::Promote(node_id) if membership.get_node(&node_id).is_some() && !is_voter(&membership, node_id) => {
             check_caught_up(core, node_id)
         }
-        Change::Remove(node_id) if is_voter(node_id) => {
-            let remaining: Vec<u64> = membership.voter_ids().filter(|&id| id != node_id).collect();
+        Change::Remove(node_id) if is_voter(&membership, node_id) => {
+            let remaining = voters_without(&membership, node_id);
             if remaining.is_empty() { Ok(()) } else { check_majority(core, node_id, &remaining) }
         }
         _ => Ok(()),
