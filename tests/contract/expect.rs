@@ -1,5 +1,7 @@
 //! What an answer must hold.
 
+use cairn_client::{Change, WatchEvent};
+use futures::{Stream, StreamExt as _};
 use serde_json::Value;
 
 use crate::face::{Face, Refusal};
@@ -25,6 +27,15 @@ pub(crate) async fn streamed(face: &Face, rpc: &str, request: Value, expected: &
         }
     }
     answers
+}
+
+/// The next change that a watch tells of.
+pub(crate) async fn next_change(watch: &mut (impl Stream<Item = cairn_client::Result<WatchEvent>> + Unpin)) -> Change {
+    loop {
+        if let WatchEvent::Change(change) = watch.next().await.unwrap().unwrap() {
+            return *change;
+        }
+    }
 }
 
 /// Calls an RPC that must refuse with this code and reason, naming this field where there is one.

@@ -1,11 +1,11 @@
 //! Half a million changes later a position is not kept any more, and a watch from there is told so, whatever it travels over.
 
-use cairn_client::{ErrorKind, Memory, NewSpace, WatchEvent};
+use cairn_client::{ErrorKind, Memory, NewSpace};
 use cairn_tests::TestCluster;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::json;
 
-use crate::expect::refused;
+use crate::expect::{next_change, refused};
 use crate::face::Face;
 
 /// One more than the changes that a node keeps for watches; see `Limits::feed_changes_max` of the engine.
@@ -33,11 +33,5 @@ async fn a_watch_from_a_position_that_is_not_kept_is_told_so() {
     let listed = space.list().page_size(1).await.unwrap().position;
     let mut watch = space.watch().after(listed).stream();
     space.delete(["first"]).await.unwrap();
-    let change = loop {
-        match watch.next().await.unwrap().unwrap() {
-            WatchEvent::Change(change) => break change,
-            WatchEvent::Progress(_) => {}
-        }
-    };
-    assert_eq!(change.id, "first");
+    assert_eq!(next_change(&mut watch).await.id, "first");
 }

@@ -1,11 +1,12 @@
 //! The contract in the SDK's own words: every call of it answers, and refuses.
 
 use cairn_client::{
-    ChangeKind, Client, ErrorKind, FieldType, Memory, Namespace, NewSpace, Order, Query, Scope, Space, WatchEvent,
-    field,
+    ChangeKind, Client, ErrorKind, FieldType, Memory, Namespace, NewSpace, Order, Query, Scope, Space, field,
 };
 use cairn_tests::TestCluster;
 use futures::{StreamExt as _, TryStreamExt as _};
+
+use crate::expect::next_change;
 
 /// A story and its refusals, each call through a client of the next node.
 pub(crate) async fn run(cluster: &TestCluster) {
@@ -191,15 +192,11 @@ async fn missing(client: &Client) {
 async fn follow(space: &Space, position: &str) {
     space.add(Memory::new("tea").id("tea").user("ada")).await.unwrap();
     space.delete(["tea"]).await.unwrap();
-    let events = space.watch().after(position).scope(Scope::new().user("ada")).stream();
-    let changes = events.filter_map(|event| async move {
-        match event.unwrap() {
-            WatchEvent::Change(change) => Some((change.id, change.kind)),
-            WatchEvent::Progress(_) => None,
-        }
-    });
-    let told: Vec<_> = changes.take(2).collect().await;
-    assert_eq!(told, [("tea".to_owned(), ChangeKind::Created), ("tea".to_owned(), ChangeKind::Deleted)]);
+    let mut watch = space.watch().after(position).scope(Scope::new().user("ada")).stream();
+    for expected in [ChangeKind::Created, ChangeKind::Deleted] {
+        let change = next_change(&mut watch).await;
+        assert_eq!((change.id.as_str(), change.kind), ("tea", expected));
+    }
 }
 
 /// Imported twice under one name, written once.

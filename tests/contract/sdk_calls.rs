@@ -6,7 +6,7 @@ use std::path::Path;
 /// The files of the SDK whose values are pure, and have their own tests beside them.
 const PURE: [&str; 3] = ["retry.rs", "timestamp.rs", "value.rs"];
 
-/// What calls them.
+/// The suites that call what the others offer.
 const CALLED: [&str; 4] = [
     include_str!("sdk.rs"),
     include_str!("sdk_members.rs"),

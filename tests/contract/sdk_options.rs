@@ -9,6 +9,8 @@ use cairn_client::{
 use cairn_tests::TestCluster;
 use futures::{StreamExt as _, TryStreamExt as _};
 
+use crate::expect::next_change;
+
 const HOUR: Duration = Duration::from_secs(3600);
 const SPACE: &str = "sdk-options";
 
@@ -130,12 +132,8 @@ async fn streams(space: &Space) {
     let again = space.import("again").insert_only().stream(futures::stream::iter(memories));
     let refused = again.try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!((refused.kind(), refused.reason()), (ErrorKind::AlreadyExists, Some("MEMORY_ALREADY_EXISTS")));
-    loop {
-        if let WatchEvent::Change(change) = watch.next().await.unwrap().unwrap() {
-            assert_eq!((change.id.as_str(), change.memory.unwrap().content.as_str()), ("i0", "imported 0"));
-            return;
-        }
-    }
+    let change = next_change(&mut watch).await;
+    assert_eq!((change.id.as_str(), change.memory.unwrap().content.as_str()), ("i0", "imported 0"));
 }
 
 async fn space_changes(client: &Client, space: &Space) {
