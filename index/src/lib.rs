@@ -27,6 +27,7 @@
 //! | `distance/` | the inner loops for each instruction set |
 //! | `metric.rs` | cosine, inner product, Euclidean distance |
 //! | `checkpoint/` | a partition as bytes in chunks, and back |
+//! | `parts.rs` | a batch in parts |
 //! | `slots.rs` | which memory is in which slot, and the ids that break ties |
 //! | `arena.rs`, `budget.rs` | aligned memory that is overwritten when freed; limits on memory |
 //!
@@ -49,6 +50,7 @@ mod hnsw_rs;
 mod metric;
 mod originals;
 mod partition;
+mod parts;
 mod prepared;
 mod rotation;
 mod schema;
@@ -69,6 +71,7 @@ pub use filter::{Condition, Field, FieldSource, Filter, FilterError, Scalar, Sca
 pub use metric::Metric;
 pub use originals::{Records, VectorStorage};
 pub use partition::{Hit, LinkPlans, Partition, PartitionOptions, SearchOutput, SearchParams, SearchRequest, Strategy};
+pub use parts::in_parts;
 pub use prepared::{PreparedVector, VectorPreparer};
 pub use schema::{FieldType, MAX_FIELDS, Schema, SchemaError};
 pub use slots::MemoryKey;

@@ -23,6 +23,7 @@ use crate::candidates::{Candidates, IndexKind, Walked};
 use crate::error::IndexError;
 use crate::graph::{Graph, Plan, Scratch};
 use crate::originals::Records;
+use crate::parts::in_parts;
 use crate::prepared::PreparedVector;
 use crate::vectors::{Exact, FlatSearch, Found, VectorStore};
 
@@ -70,8 +71,10 @@ const PLANNED_PER_THREAD: usize = 4;
 /// many.
 const BATCH_SHARE: usize = 64;
 const BATCH_MAX: usize = 512;
-/// The width of a walk where the caller does not say: recall@10 of 0.97 and more.
+/// The width of a walk where the caller does not say: recall@10 of 0.97 and more,
 const WIDTH_DEFAULT: usize = 80;
+/// in up to so many vectors. See [`default_width`].
+const WIDTH_DEFAULT_UP_TO: u64 = 150_000;
 /// A walk with a filter must leave one in so many of the matches that were to be expected; else matches are rare around the query.
 const STARVED_SHARE: usize = 4;
 /// How often a walk is tried with a filter.
@@ -98,6 +101,13 @@ pub(crate) struct Tiers {
     budget: MemoryBudget,
     /// Scratch space of searches that are over.
     idle: Mutex<Vec<Scratch>>,
+}
+
+/// The width that is wide enough among so many vectors: in the same widths, walks miss more as there are more to find. It grows as the
+/// square root; see docs/decisions/0016 for what was measured.
+fn default_width(vectors: u64) -> usize {
+    let growth = (vectors as f64 / WIDTH_DEFAULT_UP_TO as f64).max(1.0).sqrt();
+    (WIDTH_DEFAULT as f64 * growth).round() as usize
 }
 
 /// What a search of the tiers found, and how.
@@ -320,7 +330,7 @@ impl Tiers {
         }
         std::thread::scope(|scope| {
             let plan_some = &plan_some;
-            let shares = (first..slots.len()).step_by(share).map(|start| start..(start + share).min(slots.len()));
+            let shares = in_parts(first..slots.len(), share);
             let parts: Vec<_> = shares.map(|places| scope.spawn(move || plan_some(places))).collect();
             // A part whose thread failed keeps waiting.
             parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
@@ -375,7 +385,8 @@ impl Tiers {
         (exact, width): (bool, usize),
         records: &mut dyn Records,
     ) -> TierFound {
-        let width = if width == 0 { WIDTH_DEFAULT } else { width }.max(search.limit + search.limit / 2);
+        let width = if width == 0 { default_width(self.store.present().len()) } else { width };
+        let width = width.max(search.limit + search.limit / 2);
         // What is tested on records cannot be tested on the way.
         let graph = self.graph.as_deref().filter(|_| !exact && search.certain.is_none());
         if let Some(graph) = graph
@@ -487,5 +498,16 @@ fn merge(search: &FlatSearch<'_>, one: &Found, other: &Found) -> Found {
         hits: all.into_iter().map(|hit| (hit.slot, hit.score)).collect(),
         compared: one.compared + other.compared,
         rescored: one.rescored + other.rescored,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn walks_are_wider_among_more_vectors() {
+        assert_eq!([0, 12_000, WIDTH_DEFAULT_UP_TO].map(default_width), [WIDTH_DEFAULT; 3]);
+        assert_eq!([600_000, 1_000_000, 15_000_000].map(default_width), [160, 207, 800]);
     }
 }

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use cairn_index::Partition;
+use cairn_index::{Partition, in_parts};
 
 use super::checkpoint::Keeper;
 use super::worker::{Queue, Worker};
@@ -96,7 +96,7 @@ fn do_some(slot: &Slot, batch_max: usize) -> bool {
     };
     // Where nothing is to be linked, there may be rows to mend.
     let only_sweep = batch.is_empty().then_some(0..0);
-    let parts = (0..batch.len()).step_by(each * threads).map(|start| start..(start + each * threads).min(batch.len()));
+    let parts = in_parts(0..batch.len(), each * threads);
     let mut plans = Vec::new();
     for part in parts.chain(only_sweep) {
         let planned = match &*slot.state.read() {

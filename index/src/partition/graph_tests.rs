@@ -11,6 +11,7 @@ use super::tests::{
 };
 use super::*;
 use crate::graph::cases;
+use crate::parts::in_parts;
 use crate::rotation::next_random;
 use crate::tiers::Thresholds;
 
@@ -215,7 +216,7 @@ fn a_batch_gives_the_same_graph_on_any_number_of_threads_and_in_any_parts() {
         build(&|partition| {
             while partition.waiting() > 0 {
                 let batch = partition.next_batch(48);
-                let parts = (0..batch.len()).step_by(part).map(|start| start..(start + part).min(batch.len()));
+                let parts = in_parts(0..batch.len(), part);
                 let plans: Vec<_> = parts.map(|part| partition.plan_part(&batch, part, threads)).collect();
                 plans.into_iter().for_each(|plans| partition.join(plans));
             }
