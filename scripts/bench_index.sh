@@ -24,7 +24,7 @@ grep -v '^#' bench/peers/requirements.txt | while read -r library; do
   "$python" -m pip install --quiet "$library" || say "left out: $library"
 done
 
-cargo build --release --locked --package cairn-bench --bin cairn-bench
+cargo build --release --locked --workspace --bin cairn-bench
 cargo build --release --locked --manifest-path bench/peers/hnsw_rs/Cargo.toml --target-dir "$CARGO_TARGET_DIR/peers" ||
   say "left out: hnsw_rs"
 

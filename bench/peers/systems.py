@@ -85,7 +85,7 @@ class Qdrant:
     """Qdrant's engine in the process: int8 codes in memory, twice the hits rescored; m 16, ef_construct 200, one segment."""
 
     name = "qdrant-edge int8"
-    settings = [16, 24, 32, 48, 64, 96, 128, 192, 256]
+    settings = [16, 24, 32, 48, 64, 96, 128, 192, 256, 384]
 
     def build(self, base, threads, labels=None):
         import qdrant_edge as q

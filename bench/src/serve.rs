@@ -29,7 +29,7 @@ pub(crate) struct ServeArguments {
     filters: bool,
 }
 
-const SETTINGS: [u32; 11] = [16, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256];
+const SETTINGS: [u32; 13] = [16, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512];
 
 /// Serves until the input ends.
 pub(crate) fn run(arguments: &ServeArguments) -> Result<(), BenchError> {

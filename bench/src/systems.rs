@@ -188,7 +188,11 @@ impl System for Cairn {
     }
 
     fn settings(&self) -> Vec<Setting> {
-        [0, 16, 24, 32, 48, 64, 96, 128, 192].map(Setting::Effort).into_iter().chain([Setting::Exact]).collect()
+        [0, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384]
+            .map(Setting::Effort)
+            .into_iter()
+            .chain([Setting::Exact])
+            .collect()
     }
 
     fn build_threads(&self) -> usize {
