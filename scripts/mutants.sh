@@ -8,6 +8,8 @@ scripts/setup.sh build
 wanted=" $* "
 # For one build and one run of the tests of one mutant.
 TEST_TIME_MAX=40m
+# One mutant differs from the next in a few lines.
+export CARGO_INCREMENTAL=1
 logs="$CARGO_TARGET_DIR/mutants"
 tree="$logs/tree"
 mkdir -p "$logs"
