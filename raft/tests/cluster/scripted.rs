@@ -30,6 +30,10 @@ pub(crate) struct Received {
     pub(crate) entries: u64,
     /// Appends without any, on the stream of entries.
     pub(crate) commits: u64,
+    /// The appends among both that are answered.
+    pub(crate) answered: u64,
+    /// The last entry that it was told is committed.
+    pub(crate) committed: u64,
     /// Calls on the lane of heartbeats.
     pub(crate) heartbeats: u64,
     /// Those among them that ask for a read whether this follower still follows.
@@ -132,6 +136,12 @@ impl Follower {
         *waiting.await.expect("the follower waits in vain").unwrap()
     }
 
+    /// Waits until it has answered all that it was sent, and was told that `committed` is.
+    pub(crate) async fn has_answered_up_to(&self, committed: u64) {
+        let is_answered = |received: &Received| received.answered == received.entries + received.commits;
+        self.received(|received| received.committed >= committed && is_answered(received)).await;
+    }
+
     /// The snapshot, if it has come.
     pub(crate) fn taken(&self) -> Option<Taken> {
         self.script.taken.borrow().clone()
@@ -162,23 +172,33 @@ impl Script {
     }
 
     async fn answer_append(&self, request: AppendRequest) -> AppendResponse {
-        let last = request.entries.last().map(|entry| entry.log_id.unwrap());
-        self.note(|received| match last {
-            Some(_) => received.entries += 1,
-            None => received.commits += 1,
+        let committed = request.leader_commit.map_or(0, |log_id| log_id.index);
+        self.note(|received| {
+            if request.entries.is_empty() {
+                received.commits += 1;
+            } else {
+                received.entries += 1;
+            }
+            received.committed = received.committed.max(committed);
         });
         tokio::select! {
             () = self.unheld() => {}
             permit = self.let_through.acquire() => permit.unwrap().forget(),
         }
+        let outcome = self.outcome_of(request).await;
+        self.note(|received| received.answered += 1);
+        AppendResponse { outcome: Some(outcome) }
+    }
+
+    async fn outcome_of(&self, request: AppendRequest) -> Outcome {
+        let last = request.entries.last().map(|entry| entry.log_id.unwrap());
         let is_lacking = *self.lacks_log.borrow();
         if let (true, Some(prev_log_id)) = (is_lacking, request.prev_log_id) {
-            return AppendResponse { outcome: Some(Outcome::Conflict(prev_log_id)) };
+            return Outcome::Conflict(prev_log_id);
         }
         // The beginning of the log would fit, and is not taken.
         self.has_log().await;
-        let log_id = last.or(request.prev_log_id);
-        AppendResponse { outcome: Some(Outcome::Matched(Matched { log_id })) }
+        Outcome::Matched(Matched { log_id: last.or(request.prev_log_id) })
     }
 
     fn answer_offer(&self, manifest: SnapshotManifest) -> OfferSnapshotResponse {
