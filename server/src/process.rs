@@ -15,8 +15,8 @@ pub(crate) const EXIT_FAILED: u8 = 1;
 /// The exit code of arguments or a configuration that cannot be used; clap's own.
 pub(crate) const EXIT_USAGE: u8 = 2;
 
-/// The exit code after a second signal: 128 and SIGINT's number, as shells have it.
-const EXIT_INTERRUPTED: i32 = 130;
+/// The exit code of what a signal has broken off: 128 and SIGINT's number, as shells have it.
+pub(crate) const EXIT_INTERRUPTED: u8 = 130;
 
 /// SIGTERM and SIGINT.
 pub(crate) struct Signals {
@@ -106,7 +106,7 @@ where
     tokio::spawn(async move {
         signals.next().await;
         // Everything acknowledged is in the log, so that leaving now loses nothing.
-        std::process::exit(EXIT_INTERRUPTED);
+        std::process::exit(EXIT_INTERRUPTED.into());
     });
     handle.stop().await;
     code

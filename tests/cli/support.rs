@@ -22,6 +22,7 @@ pub(crate) const PRECONDITION: i32 = 5;
 pub(crate) const OVERLOAD: i32 = 6;
 pub(crate) const UNAVAILABLE: i32 = 7;
 pub(crate) const DEADLINE: i32 = 8;
+pub(crate) const INTERRUPTED: i32 = 130;
 
 /// Long, since many tests may share few processors.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -149,6 +150,19 @@ pub(crate) fn full_disk(endpoint: &str, arguments: &[&str]) -> Ran {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let mut command = Command::new(cairn_binary());
     command.args(arguments).env("CAIRN_ENDPOINT", endpoint).stdout(full).output().unwrap().into()
+}
+
+/// Interrupts a command, as Ctrl-C does, once `begun` says so.
+pub(crate) fn interrupted(endpoint: &str, arguments: &[&str], begun: impl Fn() -> bool) -> Ran {
+    let mut command = Command::new(cairn_binary());
+    command.args(arguments).env("CAIRN_ENDPOINT", endpoint).stdin(Stdio::null());
+    let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while !begun() {
+        assert!(process.try_wait().unwrap().is_none(), "it has ended before");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    kill_process(Pid::from_child(&process), Signal::INT).unwrap();
+    process.wait_with_output().unwrap().into()
 }
 
 /// Runs a command that may write no file of more than 4 KiB.

@@ -1,10 +1,11 @@
 //! Every verb on one development server, with its exit code and its two streams.
 
+use std::net::TcpListener;
 use std::path::Path;
 
 use crate::support::{
-    CONFLICT, DEADLINE, DONE, FAILED, NOT_FOUND, PRECONDITION, Server, UNAVAILABLE, USAGE, full_disk, json_lines,
-    run_at, run_with, short_of_room, silent,
+    CONFLICT, DEADLINE, DONE, FAILED, INTERRUPTED, NOT_FOUND, PRECONDITION, Server, UNAVAILABLE, USAGE, full_disk,
+    interrupted, json_lines, run_at, run_with, short_of_room, silent,
 };
 
 #[test]
@@ -162,6 +163,13 @@ fn a_broken_export_leaves_nothing(server: &Server, directory: &Path) {
     let broken = short_of_room(&server.endpoint, &export);
     assert!(broken.code == FAILED && broken.stderr.contains("m.jsonl: File too large"), "{broken:?}");
     assert!(broken.stderr.contains("hint: nothing was kept of it"), "{broken:?}");
+    assert_eq!(directory.read_dir().unwrap().count(), 0, "nothing is left of it");
+    // Nobody answers there.
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = format!("http://{}", deaf.local_addr().unwrap());
+    let has_begun = || directory.read_dir().unwrap().count() == 1;
+    let broken_off = interrupted(&nobody, &export, has_begun);
+    assert!(broken_off.code == INTERRUPTED && broken_off.stderr.contains("nothing was kept"), "{broken_off:?}");
     assert_eq!(directory.read_dir().unwrap().count(), 0, "nothing is left of it");
     server.ok(&export);
     let nowhere = directory.join("nowhere/m.jsonl");

@@ -11,12 +11,14 @@
 //! | 6 | the server sheds load, or a quota is used up |
 //! | 7 | no node could answer |
 //! | 8 | the time was over; a write may have happened all the same |
+//! | 130 | it was interrupted |
 
 use std::fmt::Write;
 
 use cairn_client::{Error, ErrorKind};
 
 use super::hints::hint_of;
+use crate::process::EXIT_INTERRUPTED;
 
 /// The table above, for `cairn --help`.
 pub(crate) const EXIT_CODES: &str = "\
@@ -29,7 +31,8 @@ Exit codes of the client commands:
   5  the state of the space or cluster does not allow it
   6  the server sheds load, or a quota is used up
   7  no node could answer
-  8  the time was over; a write may have happened all the same";
+  8  the time was over; a write may have happened all the same
+  130  it was interrupted";
 
 /// How a verb ended; see the table above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +46,7 @@ pub(crate) enum Exit {
     Overload = 6,
     Unavailable = 7,
     Deadline = 8,
+    Interrupted = EXIT_INTERRUPTED,
 }
 
 /// Why a verb failed, for people.

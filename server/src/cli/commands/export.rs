@@ -10,7 +10,7 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use cairn_client::Order;
+use cairn_client::{Filter, Order};
 use futures::TryStreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use tempfile::{Builder, NamedTempFile};
@@ -21,13 +21,32 @@ use crate::cli::exit::{Exit, Failure, Result};
 use crate::cli::json::memory_to_json;
 use crate::cli::next::NextCommand;
 use crate::cli::output::memories;
+use crate::process::Signals;
 
 /// The largest page that the server sends.
 const PAGE_SIZE: u32 = 1_000;
 
 pub(super) async fn run(context: &mut Context, args: ExportArgs) -> Result<()> {
-    let (scope, filter) = (args.select.scope.to_scope(), args.select.to_filter()?);
-    let mut file = args.file.as_deref().filter(|path| *path != Path::new("-")).map(Target::create).transpose()?;
+    let filter = args.select.to_filter()?;
+    let Some(path) = args.file.as_deref().filter(|path| *path != Path::new("-")) else {
+        return write_all(context, &args, filter, None).await;
+    };
+    let mut signals = Signals::new().map_err(|error| Failure::new(Exit::Other, format!("cannot start: {error}")))?;
+    let file = Target::create(path)?;
+    tokio::select! {
+        done = write_all(context, &args, filter, Some(file)) => done,
+        // The unfinished file goes with the export.
+        () = signals.next() => Err(Failure::new(Exit::Interrupted, "interrupted; nothing was kept of the file")),
+    }
+}
+
+async fn write_all(
+    context: &mut Context,
+    args: &ExportArgs,
+    filter: Option<Filter>,
+    mut file: Option<Target>,
+) -> Result<()> {
+    let scope = args.select.scope.to_scope();
     let mut list = context.space.list().scope(scope.clone()).order(Order::Created).page_size(PAGE_SIZE);
     let mut count = context.space.count().scope(scope);
     if let Some(filter) = filter {
