@@ -179,7 +179,7 @@ def plain(arguments, systems, missing, json_file):
             for line in measured:
                 print(json.dumps(line), file=json_file)
     first = systems[0].ready
-    lines = [f"## {first['count']:,} x {first['dimension']}", ""]
+    lines = [f"## {first['count']:,} x {first['dimension']:,}", ""]
     lines += [f"{arguments.rounds} rounds in turns; medians, and the smallest and largest ratio of a round.", ""]
     lines += ratio_table(rounds, systems, own) + [""] + build_table(systems) + [""] + settings_table(rounds, systems) + [""]
     lines += [f"Left out: {name} ({reason})." for name, reason in missing]
