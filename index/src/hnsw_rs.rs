@@ -62,20 +62,20 @@ impl Distance<f32> for Measure {
     fn eval(&self, one: &[f32], other: &[f32]) -> f32 {
         COMPARED.set(COMPARED.get() + 1);
         let (a, b) = (&one[..self.stride], &other[..self.stride]);
-        if one[self.stride] == other[self.stride] {
+        if self.metric == Metric::L2 || one[self.stride] == other[self.stride] {
             return (kernels().squared_distance(a, b).sqrt() as f32).min(f32::MAX);
         }
-        descending(match self.metric {
-            Metric::Cosine | Metric::Dot => kernels().dot(a, b),
-            Metric::L2 => -kernels().squared_distance(a, b),
-        })
+        descending(kernels().dot(a, b))
     }
 }
 
-/// A distance, which must not be negative, in the reverse order of scores of any size.
+/// What [`descending`] tells apart ends here: beyond it the bits no longer stand for a number.
+const TOLD_APART_MAX: f32 = f32::MAX / 4.0;
+
+/// A distance, which must not be negative, in the reverse order of scores.
 fn descending(score: f64) -> f32 {
     // The bits of floats are in their order, once those of negative ones are turned over. One bit is given up for the sign.
-    let bits = (score as f32 + 0.0).clamp(-1e37, 1e37).to_bits();
+    let bits = (score as f32 + 0.0).clamp(-TOLD_APART_MAX, TOLD_APART_MAX).to_bits();
     let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
     f32::from_bits(!ascending >> 1)
 }
@@ -348,12 +348,21 @@ mod tests {
     proptest! {
         #[test]
         fn distances_are_in_the_reverse_order_of_scores(one in any::<f32>(), other in any::<f32>()) {
-            let clamped = |score: f32| if score.is_nan() { 0.0 } else { score.clamp(-1e37, 1e37) };
+            let clamped = |score: f32| if score.is_nan() { 0.0 } else { score.clamp(-TOLD_APART_MAX, TOLD_APART_MAX) };
             let (one, other) = (clamped(one), clamped(other));
             let (near, far) = if one >= other { (one, other) } else { (other, one) };
             let (near, far) = (descending(f64::from(near)), descending(f64::from(far)));
             prop_assert_eq!((near <= far, near >= 0.0, far.is_finite()), (true, true, true));
         }
+    }
+
+    #[test]
+    fn far_vectors_are_told_apart() {
+        let measure = Measure { metric: Metric::L2, stride: 64 };
+        let row = |value: f32, is_query: f32| [vec![value; 64], vec![is_query]].concat();
+        let distances = [0.0, 1.0, 1e18, 2e18].map(|value| measure.eval(&row(1.0, 1.0), &row(value, 0.0)));
+        assert_eq!((distances[1], distances[1] < distances[0]), (0.0, true));
+        assert!(distances[1..].is_sorted_by(|near, far| near < far), "{distances:?}");
     }
 
     #[test]
