@@ -12,7 +12,7 @@ use crate::BenchError;
 use crate::corpus::{Corpus, NEIGHBOURS};
 use crate::filters::build_with_labels;
 use crate::index::all_threads;
-use crate::systems::{Build, Cairn, row_of};
+use crate::systems::{Build, Cairn, EFFORTS, row_of};
 use crate::tenants::resident_bytes;
 
 /// Arguments of `serve`.
@@ -28,8 +28,6 @@ pub(crate) struct ServeArguments {
     #[arg(long)]
     filters: bool,
 }
-
-const SETTINGS: [u32; 13] = [16, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512];
 
 /// Serves until the input ends.
 pub(crate) fn run(arguments: &ServeArguments) -> Result<(), BenchError> {
@@ -52,7 +50,7 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), BenchError> {
     });
     // With a filter, the default is what counts.
     let settings: Vec<String> =
-        if arguments.filters { vec!["0".into()] } else { SETTINGS.iter().map(u32::to_string).collect() };
+        if arguments.filters { vec!["0".into()] } else { EFFORTS.iter().map(u32::to_string).collect() };
     say(&common, json!({ "settings": settings }))?;
     for line in stdin().lock().lines() {
         let line = line?;

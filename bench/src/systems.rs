@@ -26,6 +26,9 @@ pub(crate) trait System: Sync {
     fn search(&self, query: &[f32], limit: usize, setting: Setting) -> Result<Vec<(u32, f64)>, BenchError>;
 }
 
+/// The efforts that are measured.
+pub(crate) const EFFORTS: [u32; 13] = [16, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512];
+
 /// How hard to look.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Setting {
@@ -188,11 +191,8 @@ impl System for Cairn {
     }
 
     fn settings(&self) -> Vec<Setting> {
-        [0, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384]
-            .map(Setting::Effort)
-            .into_iter()
-            .chain([Setting::Exact])
-            .collect()
+        let efforts = EFFORTS.map(Setting::Effort);
+        [Setting::Effort(0)].into_iter().chain(efforts).chain([Setting::Exact]).collect()
     }
 
     fn build_threads(&self) -> usize {

@@ -16,6 +16,7 @@ use super::propose::propose;
 use super::status::REACHABLE;
 use super::transfer::transfer_leadership;
 use crate::clock::ClockFault;
+use crate::types::voters_without;
 
 /// How often the leader looks for something to do.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -58,7 +59,7 @@ async fn hand_over(core: &Core, fault: ClockFault) {
         let metrics = core.raft.metrics();
         let metrics = metrics.borrow_watched();
         let matched = metrics.replication.clone().unwrap_or_default();
-        let voters = metrics.membership_config.voter_ids().filter(|&id| id != core.node_id());
+        let voters = voters_without(&metrics.membership_config, core.node_id());
         let trusted = voters.filter(|&id| core.states.clock_of(id).is_some());
         trusted.max_by_key(|id| matched.get(id).and_then(|log_id| log_id.as_ref().map(|log_id| log_id.index)))
     };
@@ -77,7 +78,7 @@ async fn leave_full_disk(core: &Core) {
     let target = {
         let metrics = core.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let mut voters = metrics.membership_config.voter_ids().filter(|&id| id != core.node_id());
+        let mut voters = voters_without(&metrics.membership_config, core.node_id());
         voters.find(|&id| core.has_room(id) && core.states.is_reachable(id, REACHABLE) && !core.states.is_draining(id))
     };
     let Some(target) = target else { return };

@@ -28,7 +28,7 @@ use super::transfer::{ENDED, transfer_leadership};
 use crate::config::Peer;
 use crate::error::MembershipError;
 use crate::network::{Lane, with_deadline, within};
-use crate::types::{PeerNode, StoredMembership, TypeConfig};
+use crate::types::{PeerNode, StoredMembership, TypeConfig, is_voter, voters_without};
 
 /// Entries that a learner may lack and still be given a vote: what a busy leader writes in a moment.
 const PROMOTE_LAG_MAX: u64 = 2_000;
@@ -121,15 +121,6 @@ fn led_membership(core: &Core) -> Result<std::sync::Arc<StoredMembership>, Membe
     }
 }
 
-fn is_voter(membership: &StoredMembership, node_id: u64) -> bool {
-    membership.voter_ids().any(|id| id == node_id)
-}
-
-/// The voters that remain when a node goes.
-fn voters_without(membership: &StoredMembership, node_id: u64) -> Vec<u64> {
-    membership.voter_ids().filter(|&id| id != node_id).collect()
-}
-
 async fn add(core: &Core, peer: &Peer) -> Result<(), MembershipError> {
     let membership = led_membership(core)?;
     let node = PeerNode { peer_address: peer.peer_address.clone(), client_address: peer.client_address.clone() };
@@ -170,7 +161,7 @@ async fn remove(core: &Core, node_id: u64, until: Instant) -> Result<(), Members
     if !is_voter(&membership, node_id) {
         return propose(core, ChangeMembers::RemoveNodes([node_id].into()), false).await;
     }
-    let remaining = voters_without(&membership, node_id);
+    let remaining: Vec<u64> = voters_without(&membership, node_id).collect();
     if remaining.is_empty() {
         return Err(MembershipError::Refused(format!("node {node_id} is the last voter, and holds all there is")));
     }
@@ -216,7 +207,7 @@ fn check_others(core: &Core, change: &Change) -> Result<(), MembershipError> {
             check_caught_up(core, node_id)
         }
         Change::Remove(node_id) if is_voter(&membership, node_id) => {
-            let remaining = voters_without(&membership, node_id);
+            let remaining: Vec<u64> = voters_without(&membership, node_id).collect();
             if remaining.is_empty() { Ok(()) } else { check_majority(core, node_id, &remaining) }
         }
         _ => Ok(()),

@@ -8,7 +8,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use super::READY_LAG_MAX;
 use super::core::Core;
 use crate::error::MembershipError;
-use crate::types::TypeConfig;
+use crate::types::{TypeConfig, is_voter, voters_without};
 
 /// Why a change was given up on a node that stops.
 pub(super) const ENDED: &str = "replication has ended";
@@ -80,14 +80,14 @@ fn find_target(core: &Core, metrics: &RaftMetrics<TypeConfig>, wanted: Option<u6
         let matched = metrics.replication.as_ref().and_then(|progress| progress.get(&id)?.as_ref());
         matched.map(|log_id| log_id.index)
     };
-    let voters = metrics.membership_config.voter_ids().filter(|&id| id != own_id);
+    let voters = voters_without(&metrics.membership_config, own_id);
     // One that is being drained only where there is no other.
     let target = wanted.or_else(|| voters.max_by_key(|&id| (!core.states.is_draining(id), matched(id))));
     let target = target.ok_or_else(|| MembershipError::Refused("there is no other voter".to_string()))?;
     if target == own_id {
         return Ok(Target::Ready(target));
     }
-    if !metrics.membership_config.voter_ids().any(|id| id == target) {
+    if !is_voter(&metrics.membership_config, target) {
         return Err(MembershipError::Refused(format!("node {target} is no voter")));
     }
     let last = metrics.last_log_index.unwrap_or(0);

@@ -113,6 +113,16 @@ pub type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Typ
 /// What a snapshot covers.
 pub type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
 
+/// Whether a node has a vote.
+pub(crate) fn is_voter(membership: &StoredMembership, node_id: u64) -> bool {
+    membership.voter_ids().any(|id| id == node_id)
+}
+
+/// The voters but one node.
+pub(crate) fn voters_without(membership: &StoredMembership, node_id: u64) -> impl Iterator<Item = u64> + '_ {
+    membership.voter_ids().filter(move |&id| id != node_id)
+}
+
 /// Where a member is reached; lies in the membership entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PeerNode {

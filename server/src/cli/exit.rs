@@ -14,6 +14,7 @@
 //! | 130 | it was interrupted |
 
 use std::fmt::Write;
+use std::io;
 
 use cairn_client::{Error, ErrorKind};
 
@@ -70,6 +71,11 @@ impl Failure {
     /// Wrong arguments: a file that cannot be read, or must not be made, is one too.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
+    }
+
+    /// The system refuses what a command needs to begin with.
+    pub(crate) fn cannot_start(error: &io::Error) -> Self {
+        Self::new(Exit::Other, format!("cannot start: {error}"))
     }
 
     /// Standard output was closed; that ends a verb, and is no failure.

@@ -64,7 +64,7 @@ pub use args::{ClientOptions, Command};
 pub fn run(options: &ClientOptions, command: Command) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return report(&exit::Failure::new(exit::Exit::Other, format!("cannot start: {error}"))),
+        Err(error) => return report(&exit::Failure::cannot_start(&error)),
     };
     match runtime.block_on(commands::run(options, command)) {
         Ok(()) => ExitCode::SUCCESS,

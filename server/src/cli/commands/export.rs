@@ -31,7 +31,7 @@ pub(super) async fn run(context: &mut Context, args: ExportArgs) -> Result<()> {
     let Some(path) = args.file.as_deref().filter(|path| *path != Path::new("-")) else {
         return write_all(context, &args, filter, None).await;
     };
-    let mut signals = Signals::new().map_err(|error| Failure::new(Exit::Other, format!("cannot start: {error}")))?;
+    let mut signals = Signals::new().map_err(|error| Failure::cannot_start(&error))?;
     let file = Target::create(path)?;
     tokio::select! {
         done = write_all(context, &args, filter, Some(file)) => done,
