@@ -172,11 +172,13 @@ impl Engine {
     /// Whether there is something to do for [`advance_upkeep`](Self::advance_upkeep).
     #[must_use]
     pub fn has_upkeep(&self) -> bool {
-        self.partitions.has_refills() || !self.dropped.lock().is_empty()
+        self.partitions.has_refills()
+            || !self.dropped.lock().is_empty()
+            || self.store.is_collection_due().is_ok_and(|is_due| is_due)
     }
 
     /// Does some of what nobody waits for: indexes of fields that have changed are filled, with up to `rows_max` memories,
-    /// and the disk gets back what a deleted space took. For every replica, from time to time, and again at once while it
+    /// and the disk gets back what a deleted space took, and values that are gone. For every replica, from time to time, and again at once while it
     /// returns that there is more to do. Blocks for as long as that takes.
     pub fn advance_upkeep(&self, rows_max: usize) -> Result<bool> {
         if self.partitions.advance_refill(&self.store, rows_max)? {
@@ -185,8 +187,10 @@ impl Engine {
         let dropped = self.dropped.lock().pop();
         if let Some(space) = dropped {
             self.store.reclaim(space)?;
+        } else if self.store.is_collection_due()? {
+            self.store.collect()?;
         }
-        Ok(!self.dropped.lock().is_empty())
+        Ok(!self.dropped.lock().is_empty() || self.store.is_collection_due()?)
     }
 
     /// Applies committed entries, in order: one atomic write for all of them. Entries at or below the applied index are
@@ -254,6 +258,13 @@ impl Engine {
     /// The last entry that would still be applied after a crash of the machine; the log must keep all that follow it.
     pub fn durable_applied(&self) -> Result<Option<LogId>> {
         Ok(self.store.durable_applied()?.applied.as_ref().map(log_id))
+    }
+
+    /// Makes everything that is applied durable, and ends what goes on in the background. Nothing can be applied afterwards.
+    pub fn close(&self) -> Result<()> {
+        let flushed = self.store.flush();
+        self.store.end_background_work();
+        flushed
     }
 
     /// Makes everything that is applied durable.

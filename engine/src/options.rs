@@ -26,6 +26,9 @@ pub struct Options {
     pub write_buffer_bytes: usize,
     /// Write buffers that may exist at once, the active one included; 2 to 16. Beyond that, writes wait.
     pub write_buffers_max: u32,
+    /// Values of so many bytes and more lie in files of their own, beside the tables that are merged; 0: the measured default. Tests make
+    /// it small.
+    pub blobs_from_bytes: u64,
     /// Background threads for writing out buffers and merging files; 1 to 64.
     pub background_threads: u32,
     /// File descriptors that the store may keep open; at least 64.
@@ -88,6 +91,7 @@ impl Options {
             block_cache_bytes: 256 * MIB,
             write_buffer_bytes: 64 * MIB,
             write_buffers_max: 4,
+            blobs_from_bytes: 0,
             background_threads: 2,
             open_files_max: 1024,
             index_bytes_max: 0,

@@ -203,7 +203,7 @@ fn a_flipped_byte_is_refused_and_never_a_wrong_answer() {
     let mut noticed = 0;
     for (number, file) in files(&still).iter().enumerate() {
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
-        if !name.ends_with(".sst") && !name.starts_with("MANIFEST") {
+        if ![".sst", ".blob"].iter().any(|end| name.ends_with(end)) && !name.starts_with("MANIFEST") {
             continue;
         }
         let length = std::fs::metadata(file).unwrap().len() as usize;
@@ -233,6 +233,69 @@ fn a_flipped_byte_is_refused_and_never_a_wrong_answer() {
         }
     }
     assert!(noticed > 0, "some flips hit what is read");
+}
+
+/// Text that does not compress, the same for the same number.
+fn noise(number: u64, length: usize) -> String {
+    let mut state = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(b'!' + (state % 90) as u8)
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+fn blobs(bed: &Bed) -> (usize, u64) {
+    let blobs = files(&bed.options.dir).into_iter().filter(|file| file.extension().is_some_and(|end| end == "blob"));
+    let sizes: Vec<u64> = blobs.map(|file| std::fs::metadata(file).unwrap().len()).collect();
+    (sizes.len(), sizes.iter().sum())
+}
+
+/// Some memories stay, most are replaced all the time, so that no file is ever without anything that counts.
+#[test]
+fn what_is_replaced_over_and_over_takes_bounded_room() {
+    const ROUNDS: u64 = 40;
+    let mut bed = Bed::new();
+    bed.create_space(space("notes", 4)).unwrap();
+    for round in 0..ROUNDS {
+        let kept = memory(&format!("kept{round}"), &noise(round, 20_000));
+        let replaced = (0..40).map(|n| memory(&format!("m{n}"), &noise(round * 100 + n, 20_000)));
+        bed.add("notes", replaced.chain([kept]).collect()).unwrap();
+    }
+    bed.engine.flush().unwrap();
+    let (_, before) = blobs(&bed);
+    while bed.engine.advance_upkeep(100).unwrap() {}
+    // 80 memories, some of which the files must hold twice, and a file's worth of garbage.
+    let (_, after) = blobs(&bed);
+    assert!(after < 5 << 20, "{before} bytes before, {after} after");
+    let (again, kept) = (noise((ROUNDS - 1) * 100 + 7, 20_000), noise(3, 20_000));
+    let check = |engine: &Engine| {
+        let ids = vec!["m7".to_string(), "kept3".to_string()];
+        let request = v1::GetMemoriesRequest { space: "notes".into(), ids, ..Default::default() };
+        let found = engine.get_memories(&me(), &request, &bed.at()).unwrap().memories;
+        assert!(found[0].content == again && found[1].content == kept);
+    };
+    check(&bed.engine);
+    let crashed = bed.crashed_copy(&bed.dir.path().join("copy"));
+    check(&Engine::open(&crashed, Arc::clone(&bed.keyring)).unwrap());
+}
+
+#[test]
+fn small_files_become_large_ones() {
+    let mut bed = Bed::new();
+    bed.create_space(space("notes", 4)).unwrap();
+    for n in 0..70 {
+        bed.add("notes", vec![memory(&format!("m{n}"), &noise(n, 2_000))]).unwrap();
+        bed.engine.flush().unwrap();
+    }
+    let (many, _) = blobs(&bed);
+    assert!(bed.engine.has_upkeep(), "{many} files");
+    while bed.engine.advance_upkeep(100).unwrap() {}
+    let (few, _) = blobs(&bed);
+    assert!(many > 64 && few < 10, "{many} files before, {few} after");
+    assert_eq!(bed.get("notes", &["m33"]).unwrap().memories[0].content, noise(33, 2_000));
 }
 
 /// One request is never seen half, and a hit is always fetched in the version that it matched.

@@ -9,8 +9,10 @@
 //! | `keys` | the byte map of every key, and the kinds |
 //! | `sealing` | plaintext rows to stored values and back |
 //! | `rocks` | RocksDB: options, open, refusal of foreign directories, flush, checkpoint |
+//! | `blobs` | large values in files of their own: what is garbage in them, and how it goes |
 //! | `overlay` | the changes of commands that are not written yet, over what is |
 
+mod blobs;
 pub(crate) mod keys;
 pub(crate) mod overlay;
 pub(crate) mod rocks;

@@ -20,6 +20,7 @@ use rocksdb::{
 use crate::crypto::ClusterId;
 use crate::error::{Error, Result};
 use crate::options::{COMPACTION_WRITE_BUFFERS, Options};
+use crate::store::blobs::{self, Blobs};
 use crate::store::keys::{Key, KeyBytes, Kind, MetaItem, SpaceRef, prefix_of_space};
 use crate::store::sealing::Sealer;
 use crate::store::{Rows, decode};
@@ -30,6 +31,7 @@ const STORE_FORMAT: u32 = 1;
 /// An open store.
 pub(crate) struct Store {
     db: DB,
+    blobs: Blobs,
     sealer: Sealer,
 }
 
@@ -49,7 +51,8 @@ const MEMTABLE_FILTER_SHARE: f64 = 0.02;
 
 fn rocks_options(options: &Options) -> rocksdb::Options {
     let mut table = BlockBasedOptions::default();
-    table.set_block_cache(&Cache::new_lru_cache(options.block_cache_bytes));
+    let cache = Cache::new_lru_cache(options.block_cache_bytes);
+    table.set_block_cache(&cache);
     table.set_block_size(16 * 1024);
     table.set_bloom_filter(10.0, false);
     table.set_index_type(BlockBasedIndexType::BinarySearch);
@@ -73,6 +76,7 @@ fn rocks_options(options: &Options) -> rocksdb::Options {
     rocks.set_target_file_size_base(options.write_buffer_bytes as u64);
     rocks.set_max_bytes_for_level_base(options.write_buffer_bytes as u64 * LEVEL_WRITE_BUFFERS);
     rocks.set_max_compaction_bytes(options.write_buffer_bytes as u64 * COMPACTION_WRITE_BUFFERS);
+    blobs::configure(&mut rocks, options, &cache);
     rocks.set_max_background_jobs(options.background_threads as i32);
     rocks.set_max_open_files(options.open_files_max as i32);
     rocks.set_bytes_per_sync(1024 * 1024);
@@ -97,7 +101,7 @@ impl Store {
             .map_err(|e| Error::refused(format!("cannot make the directory {}: {e}", dir.display())))?;
         refuse_foreign_files(dir)?;
         let db = DB::open(&rocks_options(options), dir).map_err(|e| open_error(dir, e))?;
-        let store = Self { db, sealer };
+        let store = Self { db, blobs: Blobs::new(options), sealer };
         store.check_header(dir, options)?;
         Ok(store)
     }
@@ -159,13 +163,28 @@ impl Store {
         let mut options = CompactOptions::default();
         options.set_exclusive_manual_compaction(false);
         // Else what lies at the bottom already would stay, deleted or not.
-        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
         self.flush()?;
         for kind in Kind::OF_A_SPACE {
             let start = prefix_of_space(self.sealer.group(), kind, space);
             self.db.compact_range_opt(Some(start), Some(start.prefix_end()), &options);
         }
         Ok(())
+    }
+
+    /// Whether [`Self::collect`] has something to do.
+    pub(crate) fn is_collection_due(&self) -> Result<bool> {
+        self.blobs.is_due(&self.db)
+    }
+
+    /// Gives the disk back some of what values took that are gone. Reads and writes go on meanwhile.
+    pub(crate) fn collect(&self) -> Result<()> {
+        self.blobs.collect(&self.db)
+    }
+
+    /// Ends what goes on in the background. Nothing can be written afterwards.
+    pub(crate) fn end_background_work(&self) {
+        self.db.cancel_all_background_work(false);
     }
 
     /// The applied record as of the last write.

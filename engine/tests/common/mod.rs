@@ -38,7 +38,7 @@ pub fn me() -> Principal {
 
 /// Small buffers, so that tests are quick and flushes happen.
 pub fn options(dir: &Path) -> Options {
-    Options { block_cache_bytes: 4 << 20, write_buffer_bytes: 1 << 20, ..Options::new(dir) }
+    Options { block_cache_bytes: 4 << 20, write_buffer_bytes: 1 << 20, blobs_from_bytes: 64, ..Options::new(dir) }
 }
 
 pub fn new_keyring(dir: &Path) -> Arc<Keyring> {

@@ -303,7 +303,7 @@ impl Node {
         let (generation, wal) = (self.engine(), Arc::clone(&self.core.wal));
         let closing = tokio::task::spawn_blocking(move || {
             wal.close();
-            generation.flush()
+            generation.close()
         });
         match closing.await {
             Ok(Ok(())) => {}

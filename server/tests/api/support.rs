@@ -80,7 +80,7 @@ impl TestNode {
                 let length = || entry.metadata().map_or(0, |metadata| metadata.len());
                 if path.is_dir() {
                     bytes_below(&path)
-                } else if path.extension().is_some_and(|extension| extension == "sst") {
+                } else if path.extension().is_some_and(|extension| extension == "sst" || extension == "blob") {
                     length()
                 } else {
                     0

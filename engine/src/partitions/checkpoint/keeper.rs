@@ -18,8 +18,8 @@ use crate::store::sealing::Sealer;
 
 /// A smaller partition is made from its records in some tens of milliseconds.
 const FROM_DEFAULT: u64 = 2_000;
-/// A checkpoint is due when as many changes were made as one in so many memories.
-const DUE_SHARE: u64 = 8;
+/// A checkpoint is due when as many changes were made as one in so many memories. A new memory is two: it is written, and linked.
+const DUE_SHARE: u64 = 4;
 /// A checkpoint without changes is renewed before the feed can have been cut behind it: at one in so many of its changes.
 const RENEWED_SHARE: u64 = 4;
 
