@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use rocksdb::{BottommostLevelCompaction, Cache, CompactOptions, DB};
 
 use crate::error::{Error, Result};
-use crate::options::{COMPACTION_WRITE_BUFFERS, Options};
+use crate::options::Options;
 
 /// Values of so many bytes and more lie in blob files: what it costs to merge a smaller one hardly differs from its place.
 const FROM_DEFAULT: u64 = 512;
@@ -25,8 +25,10 @@ const GARBAGE_SHARE: u64 = 3;
 const FILES_SHARE: u64 = 2;
 /// and so many more.
 const FILES_MORE: u64 = 64;
-/// Files may move together that hold this share of the room for compactions.
-const MOVED_SHARE: f64 = 2.0 / 3.0;
+/// Files are moved together that have as many bytes as all tables, which a pass writes anew, but those of so many full files at least,
+const MOVED_FILES: u64 = 8;
+/// and one in so many of the bytes that are free on the disk at most: compactions want the rest.
+const FREE_SHARE: u64 = 4;
 /// The setting of RocksDB that says how large a part of the files, by age, compactions move values out of.
 const AGE_CUTOFF: &str = "blob_garbage_collection_age_cutoff";
 
@@ -43,6 +45,11 @@ struct Held {
     files: u64,
     bytes: u64,
     garbage: u64,
+}
+
+/// How many bytes of files may be moved together.
+fn moved_max(file_bytes: u64, table_bytes: u64, free_bytes: u64) -> u64 {
+    table_bytes.max(file_bytes * MOVED_FILES).min(free_bytes / FREE_SHARE)
 }
 
 /// Has a store keep large values in blob files, which stay as they are but for [`Blobs::collect`].
@@ -68,7 +75,7 @@ impl Blobs {
         Ok(Held::in_store(db)?.is_worn(self.file_bytes))
     }
 
-    /// Moves what is alive out of the oldest files: as many as fit the room for compactions together. Reads and writes go on.
+    /// Moves what is alive out of the oldest files: as many as [`moved_max`] says, and one at least. Reads and writes go on.
     ///
     /// # Errors
     ///
@@ -77,10 +84,12 @@ impl Blobs {
         let before = Held::in_store(db)?;
         let cannot_read = |e| Error::internal(format!("cannot read {}", self.dir.display())).with_source(e);
         let mut sizes = sizes(&self.dir).map_err(cannot_read)?;
+        let file_system = rustix::fs::statvfs(&self.dir).map_err(|e| cannot_read(e.into()))?;
+        let free_bytes = file_system.f_bavail * file_system.f_frsize;
         // Files that have just gone may still have their names.
         sizes.drain(..sizes.len().saturating_sub(before.files as usize));
-        let room = (COMPACTION_WRITE_BUFFERS * self.file_bytes) as f64 * MOVED_SHARE;
-        let share = share_of_oldest(&sizes, room as u64);
+        let table_bytes = db.property_int_value("rocksdb.live-sst-files-size")?.unwrap_or(0);
+        let share = share_of_oldest(&sizes, moved_max(self.file_bytes, table_bytes, free_bytes));
         db.set_options(&[(AGE_CUTOFF, &share.to_string())])?;
         let mut options = CompactOptions::default();
         options.set_exclusive_manual_compaction(false);
@@ -150,6 +159,13 @@ mod tests {
             assert!((1..=files).all(|count| taken(&sizes, count as u64) == count), "of {files}");
         }
         assert!(share_of_oldest(&[], 5) <= 1.0);
+    }
+
+    #[test]
+    fn what_is_moved_together_fits_the_disk() {
+        assert_eq!(moved_max(64, 10, 10_000), 512);
+        assert_eq!(moved_max(64, 700, 10_000), 700);
+        assert_eq!(moved_max(64, 700, 1_000), 250);
     }
 
     #[test]
