@@ -172,14 +172,12 @@ impl Engine {
     /// Whether there is something to do for [`advance_upkeep`](Self::advance_upkeep).
     #[must_use]
     pub fn has_upkeep(&self) -> bool {
-        self.partitions.has_refills()
-            || !self.dropped.lock().is_empty()
-            || self.store.is_collection_due().is_ok_and(|is_due| is_due)
+        self.partitions.has_refills() || self.has_to_give_back().unwrap_or(false)
     }
 
     /// Does some of what nobody waits for: indexes of fields that have changed are filled, with up to `rows_max` memories,
-    /// and the disk gets back what a deleted space took, and values that are gone. For every replica, from time to time, and again at once while it
-    /// returns that there is more to do. Blocks for as long as that takes.
+    /// and the disk gets back what deleted spaces and values that are gone took. For every replica, from time to time, and
+    /// again at once while it returns that there is more to do. Blocks for as long as that takes.
     pub fn advance_upkeep(&self, rows_max: usize) -> Result<bool> {
         if self.partitions.advance_refill(&self.store, rows_max)? {
             return Ok(true);
@@ -190,6 +188,11 @@ impl Engine {
         } else if self.store.is_collection_due()? {
             self.store.collect()?;
         }
+        self.has_to_give_back()
+    }
+
+    /// Whether there are bytes that the disk is to get back.
+    fn has_to_give_back(&self) -> Result<bool> {
         Ok(!self.dropped.lock().is_empty() || self.store.is_collection_due()?)
     }
 

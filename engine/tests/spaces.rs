@@ -14,7 +14,7 @@ use cairn_engine::{
 use cairn_proto::storage::{Outcome, outcome};
 use cairn_proto::v1;
 use cairn_proto::v1::condition::Test;
-use common::{Bed, SECOND, condition, integer, me, memory, query, space, text, vector};
+use common::{Bed, SECOND, condition, integer, me, memory, noise, query, space, text, vector};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -370,20 +370,8 @@ fn a_deleted_space_gives_its_bytes_back() {
     for name in ["large", "small"] {
         bed.create_space(space(name, 2)).unwrap();
     }
-    // Text that does not compress.
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut text = || -> String {
-        (0..8_000)
-            .map(|_| {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                char::from(b'!' + (state % 90) as u8)
-            })
-            .collect()
-    };
     for batch in 0..40 {
-        let memories = (0..20).map(|id| memory(&format!("m{batch}-{id}"), &text())).collect();
+        let memories = (0..20).map(|id| memory(&format!("m{batch}-{id}"), &noise(batch * 20 + id, 8_000))).collect();
         bed.add("large", memories).unwrap();
     }
     bed.add("small", vec![memory("a", "kept")]).unwrap();

@@ -14,7 +14,7 @@ use cairn_engine::keyring::{Keyring, RootKey};
 use cairn_engine::{ApplyEntry, Engine, EntryBody, ErrorKind, LogId, Options, WriteRequest};
 use cairn_proto::v1;
 use cairn_proto::v1::condition::Test;
-use common::{Bed, SECOND, condition, copy_dir, files, me, memory, options, query, space, text, vector};
+use common::{Bed, SECOND, condition, copy_dir, files, me, memory, noise, options, query, space, text, vector};
 use tempfile::TempDir;
 
 fn filled() -> Bed {
@@ -233,18 +233,6 @@ fn a_flipped_byte_is_refused_and_never_a_wrong_answer() {
         }
     }
     assert!(noticed > 0, "some flips hit what is read");
-}
-
-/// Text that does not compress, the same for the same number.
-fn noise(number: u64, length: usize) -> String {
-    let mut state = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        char::from(b'!' + (state % 90) as u8)
-    };
-    (0..length).map(|_| next()).collect()
 }
 
 fn blobs(bed: &Bed) -> (usize, u64) {

@@ -12,7 +12,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rocksdb::{BottommostLevelCompaction, Cache, CompactOptions, DB};
+use rocksdb::{Cache, CompactOptions, DB};
 
 use crate::error::{Error, Result};
 use crate::options::Options;
@@ -47,11 +47,6 @@ struct Held {
     garbage: u64,
 }
 
-/// How many bytes of files may be moved together.
-fn moved_max(file_bytes: u64, table_bytes: u64, free_bytes: u64) -> u64 {
-    table_bytes.max(file_bytes * MOVED_FILES).min(free_bytes / FREE_SHARE)
-}
-
 /// Has a store keep large values in blob files, which stay as they are but for [`Blobs::collect`].
 pub(super) fn configure(rocks: &mut rocksdb::Options, options: &Options, cache: &Cache) {
     let from = if options.blobs_from_bytes == 0 { FROM_DEFAULT } else { options.blobs_from_bytes };
@@ -75,12 +70,13 @@ impl Blobs {
         Ok(Held::in_store(db)?.is_worn(self.file_bytes))
     }
 
-    /// Moves what is alive out of the oldest files: as many as [`moved_max`] says, and one at least. Reads and writes go on.
+    /// Moves what is alive out of the oldest files, with a `pass` that writes all tables anew: out of as many as [`moved_max`]
+    /// says, and one at least. Reads and writes go on.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Internal`](crate::ErrorKind::Internal) when they are as they were, such as for want of room on the disk.
-    pub(super) fn collect(&self, db: &DB) -> Result<()> {
+    pub(super) fn collect(&self, db: &DB, pass: &CompactOptions) -> Result<()> {
         let before = Held::in_store(db)?;
         let cannot_read = |e| Error::internal(format!("cannot read {}", self.dir.display())).with_source(e);
         let mut sizes = sizes(&self.dir).map_err(cannot_read)?;
@@ -91,10 +87,7 @@ impl Blobs {
         let table_bytes = db.property_int_value("rocksdb.live-sst-files-size")?.unwrap_or(0);
         let share = share_of_oldest(&sizes, moved_max(self.file_bytes, table_bytes, free_bytes));
         db.set_options(&[(AGE_CUTOFF, &share.to_string())])?;
-        let mut options = CompactOptions::default();
-        options.set_exclusive_manual_compaction(false);
-        options.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
-        db.compact_range_opt(None::<&[u8]>, None::<&[u8]>, &options);
+        db.compact_range_opt(None::<&[u8]>, None::<&[u8]>, pass);
         db.set_options(&[(AGE_CUTOFF, "0")])?;
         if Held::in_store(db)? == before {
             return Err(Error::internal("no values could be moved out of the oldest files of the store"));
@@ -131,6 +124,11 @@ fn sizes(dir: &Path) -> io::Result<Vec<u64>> {
     }
     files.sort_unstable();
     Ok(files.into_iter().map(|(_, bytes)| bytes).collect())
+}
+
+/// How many bytes of files may be moved together.
+fn moved_max(file_bytes: u64, table_bytes: u64, free_bytes: u64) -> u64 {
+    table_bytes.max(file_bytes * MOVED_FILES).min(free_bytes / FREE_SHARE)
 }
 
 /// The part of these files that RocksDB is to take for the oldest ones, so that they have up to so many bytes together. At least one is.

@@ -87,6 +87,15 @@ fn rocks_options(options: &Options) -> rocksdb::Options {
     rocks
 }
 
+/// A compaction beside all others that leaves no table of its range as it is.
+fn written_anew() -> CompactOptions {
+    let mut options = CompactOptions::default();
+    options.set_exclusive_manual_compaction(false);
+    // Else what lies at the bottom already would stay, deleted or not.
+    options.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
+    options
+}
+
 fn write_options() -> WriteOptions {
     let mut options = WriteOptions::default();
     options.disable_wal(true);
@@ -160,10 +169,7 @@ impl Store {
     /// Gives the disk back what the rows of a deleted space took: files that hold nothing else go, the others are written
     /// anew. Reads and writes go on meanwhile.
     pub(crate) fn reclaim(&self, space: SpaceRef) -> Result<()> {
-        let mut options = CompactOptions::default();
-        options.set_exclusive_manual_compaction(false);
-        // Else what lies at the bottom already would stay, deleted or not.
-        options.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
+        let options = written_anew();
         self.flush()?;
         for kind in Kind::OF_A_SPACE {
             let start = prefix_of_space(self.sealer.group(), kind, space);
@@ -179,7 +185,7 @@ impl Store {
 
     /// Gives the disk back some of what values took that are gone. Reads and writes go on meanwhile.
     pub(crate) fn collect(&self) -> Result<()> {
-        self.blobs.collect(&self.db)
+        self.blobs.collect(&self.db, &written_anew())
     }
 
     /// Ends what goes on in the background. Nothing can be written afterwards.

@@ -174,6 +174,18 @@ pub fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
+/// Text that does not compress, the same for the same number.
+pub fn noise(number: u64, length: usize) -> String {
+    let mut state = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(b'!' + (state % 90) as u8)
+    };
+    (0..length).map(|_| next()).collect()
+}
+
 pub fn files(dir: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
