@@ -38,10 +38,20 @@ impl IndexKind {
     }
 }
 
+/// A vector that a walk found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Near {
+    pub(crate) slot: u32,
+    /// By codes; higher is nearer.
+    pub(crate) score: f32,
+    /// How far the score is likely to be off at most.
+    pub(crate) doubt: f32,
+}
+
 /// What a walk found.
 pub(crate) struct Walked {
     /// Best first by codes.
-    pub(crate) slots: Vec<u32>,
+    pub(crate) near: Vec<Near>,
     /// How many vectors were compared.
     pub(crate) compared: u64,
 }
@@ -194,7 +204,9 @@ impl Candidates for Graph {
     ) -> Option<Walked> {
         let target = Target::of_query(search.query, store.metric());
         self.walk(store, &target, width, scratch);
-        Some(Walked { slots: scratch.found().map(|node| node.slot).collect(), compared: scratch.compared() })
+        let doubt_of = target.doubts(store);
+        let near = scratch.found().map(|node| Near { slot: node.slot, score: node.score, doubt: doubt_of(node.slot) });
+        Some(Walked { near: near.collect(), compared: scratch.compared() })
     }
 
     fn unreachable(&self) -> usize {

@@ -23,7 +23,7 @@ use hnsw_rs::hnsw::{Hnsw, PointId};
 use roaring::RoaringBitmap;
 
 use crate::budget::{MemoryBudget, Reservation};
-use crate::candidates::{Candidates, Walked};
+use crate::candidates::{Candidates, Near, Walked};
 use crate::codes::vector_stride;
 use crate::distance::{CODE_OFFSET, kernels};
 use crate::error::IndexError;
@@ -309,12 +309,13 @@ impl Candidates for HnswRs {
         let before = COMPARED.get();
         let filter: Option<&dyn hnsw_rs::filter::FilterT> = if is_all { None } else { Some(&is_wanted) };
         let near = self.index.as_ref()?.search_filter(&query, width, width, filter);
+        // The order is that of codes, its distances are not kept.
+        let near = near.iter().map(|near| Near { slot: near.get_origin_id() as u32, score: 0.0, doubt: f32::INFINITY });
         // Another thread may just be inserting.
-        let is_found = |slot: &u32| self.found.contains(*slot);
-        let slots: Vec<u32> = near.iter().map(|near| near.get_origin_id() as u32).filter(is_found).collect();
-        let is_trapped = slots.iter().all(|slot| self.traps.contains(*slot));
-        let is_starved = search.mask.is_none() && slots.len() < width.min(self.len());
-        (!is_trapped && !is_starved).then(|| Walked { slots, compared: COMPARED.get() - before })
+        let near: Vec<Near> = near.filter(|near| self.found.contains(near.slot)).collect();
+        let is_trapped = near.iter().all(|near| self.traps.contains(near.slot));
+        let is_starved = search.mask.is_none() && near.len() < width.min(self.len());
+        (!is_trapped && !is_starved).then(|| Walked { near, compared: COMPARED.get() - before })
     }
 
     fn unreachable(&self) -> usize {

@@ -19,7 +19,7 @@ use std::sync::{Mutex, PoisonError};
 use roaring::RoaringBitmap;
 
 use crate::budget::MemoryBudget;
-use crate::candidates::{Candidates, IndexKind, Walked};
+use crate::candidates::{Candidates, IndexKind, Near, Walked};
 use crate::error::IndexError;
 use crate::graph::{Graph, Plan, Scratch};
 use crate::originals::Records;
@@ -79,8 +79,12 @@ const WIDTH_DEFAULT_UP_TO: u64 = 150_000;
 const STARVED_SHARE: usize = 4;
 /// How often a walk is tried with a filter.
 const WALKS_MAX: usize = 2;
-/// So many more than the hits are scored exactly.
-const RESCORED_EXTRA: usize = 16;
+/// So many more than the hits are scored exactly in any case,
+const RESCORED_EXTRA: usize = 3;
+/// and up to so many more where their codes are as good.
+const RESCORED_EXTRA_MAX: usize = 256;
+/// Where codes hardly tell vectors apart, a walk is repeated so many times as wide.
+const BLURRED_FACTOR: usize = 4;
 
 /// The vectors of a partition and the way to the nearest of them.
 ///
@@ -416,11 +420,20 @@ impl Tiers {
             return None;
         }
         let Some(mask) = search.mask.filter(|_| candidates < all) else {
-            if candidates <= self.thresholds.flat_per_width * 2 * width as u64 {
+            let is_worth_it = |width: usize| candidates > self.thresholds.flat_per_width * 2 * width as u64;
+            if !is_worth_it(width) {
                 return None;
             }
-            let Walked { slots, compared } = self.walk(graph, search, width)?;
-            return Some(TierFound { found: self.finish(search, slots, compared, records), way: Way::Graph });
+            let Walked { mut near, mut compared } = self.walk(graph, search, width)?;
+            if near.len() == width && is_blurred(&near, search.limit) {
+                let wide = width * BLURRED_FACTOR;
+                if !is_worth_it(wide) {
+                    return None;
+                }
+                let wider = self.walk(graph, search, wide)?;
+                (near, compared) = (wider.near, compared + wider.compared);
+            }
+            return Some(TierFound { found: self.finish(search, &near, compared, records), way: Way::Graph });
         };
         // The nearest of all, less those that do not match, are the nearest matches, if enough are left.
         let enough = (width / STARVED_SHARE).max(search.limit + search.limit / 4 + 4);
@@ -431,19 +444,19 @@ impl Tiers {
                 return None;
             }
             // What leaves out others itself goes as far as it must for its width.
-            let Walked { mut slots, compared: compared_now } =
+            let Walked { mut near, compared: compared_now } =
                 self.walk(graph, search, if graph.is_masked() { width } else { wide })?;
             compared += compared_now;
-            slots.retain(|slot| mask.contains(*slot));
-            if slots.len() >= enough {
-                let found = self.finish(search, slots, compared, records);
+            near.retain(|near| mask.contains(near.slot));
+            if near.len() >= enough {
+                let found = self.finish(search, &near, compared, records);
                 return Some(TierFound { found, way: Way::FilteredGraph });
             }
             if graph.is_masked() {
                 return None;
             }
             // As wide as it takes where matches are as rare as they were here.
-            wide = wide * width / slots.len().max(1);
+            wide = wide * width / near.len().max(1);
         }
         None
     }
@@ -465,8 +478,8 @@ impl Tiers {
     }
 
     /// Scores the best of a walk exactly, and adds what waits.
-    fn finish(&self, search: &FlatSearch<'_>, mut slots: Vec<u32>, compared: u64, records: &mut dyn Records) -> Found {
-        slots.truncate(search.limit + RESCORED_EXTRA);
+    fn finish(&self, search: &FlatSearch<'_>, near: &[Near], compared: u64, records: &mut dyn Records) -> Found {
+        let slots = worth_scoring(near, search.limit);
         let found = Found { compared, ..self.store.score_all(search, &slots, records) };
         if self.waiting.is_empty() {
             return found;
@@ -481,6 +494,29 @@ impl Tiers {
         self.store.bytes()
             + self.graph.as_ref().map_or(0, |graph| graph.bytes())
             + self.waiting.serialized_size() as u64
+    }
+}
+
+/// Those that may be among the best by exact scores, given all in the order of codes: most often few more than the limit, many where codes
+/// hardly tell vectors apart.
+fn worth_scoring(near: &[Near], limit: usize) -> Vec<u32> {
+    let least = least_of_best(near, limit);
+    let (sure, others) = near.split_at(near.len().min(limit.saturating_add(RESCORED_EXTRA)));
+    let others = others.iter().filter(|near| near.score + near.doubt >= least).take(RESCORED_EXTRA_MAX);
+    sure.iter().chain(others).map(|near| near.slot).collect()
+}
+
+/// Whether codes hardly tell vectors apart here: even the last of a walk may be among the best. So may others that it left out.
+fn is_blurred(near: &[Near], limit: usize) -> bool {
+    near.last().is_some_and(|last| last.score + last.doubt > least_of_best(near, limit))
+}
+
+/// What each of the best scores at least: the lowest that so many score at least. All are above it where there are fewer than the limit.
+fn least_of_best(near: &[Near], limit: usize) -> f32 {
+    let mut lowest: Vec<f32> = near.iter().map(|near| near.score - near.doubt).collect();
+    match limit.checked_sub(1) {
+        Some(last) if last < lowest.len() => *lowest.select_nth_unstable_by(last, |a, b| b.total_cmp(a)).1,
+        _ => f32::NEG_INFINITY,
     }
 }
 

@@ -168,12 +168,12 @@ impl Kernels {
 pub(crate) fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         let lines = size_of_val(values).div_ceil(64);
         let start = values.as_ptr().cast::<i8>();
         for line in 0..lines {
             // SAFETY: a prefetch reads nothing and cannot fault; the address lies within the slice.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.add(line * 64)) };
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(start.add(line * 64)) };
         }
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -10,6 +10,9 @@ pub(crate) struct Scored {
 /// Set in a slot that has been expanded. Slots stay below, see [`crate::slots`].
 const EXPANDED: u32 = 1 << 31;
 
+/// A node is soon to be expanded if no more than so many others come before it.
+const SOON: usize = 3;
+
 /// At most `width` nodes, best first.
 #[derive(Debug, Default)]
 pub(super) struct Beam {
@@ -33,15 +36,16 @@ impl Beam {
         if self.nodes.len() < self.width { f32::NEG_INFINITY } else { self.nodes[self.width - 1].score }
     }
 
-    /// Keeps a node that scores above the floor.
+    /// Keeps a node that scores above the floor. Returns whether it is soon to be expanded.
     #[inline]
-    pub(super) fn insert(&mut self, node: Scored) {
+    pub(super) fn insert(&mut self, node: Scored) -> bool {
         let position = self.nodes.partition_point(|known| known.score >= node.score);
         if self.nodes.len() == self.width {
             self.nodes.pop();
         }
         self.nodes.insert(position, node);
         self.next = self.next.min(position);
+        position <= self.next + SOON
     }
 
     /// The best node that has not been expanded, which now has been.

@@ -13,6 +13,9 @@ const MARGIN: f32 = 1.0;
 /// A walk begins at this many of the entries.
 const STARTS: usize = 4;
 
+/// How many deviations a score by codes may be off. The difference of two is off by the square root of two of these.
+const DOUBT: f32 = 5.0;
+
 /// What a walk goes towards.
 #[derive(Clone, Copy)]
 pub(crate) struct Target<'a> {
@@ -49,6 +52,21 @@ impl<'a> Target<'a> {
             Metric::Dot | Metric::L2 => Measure::Distance(2.0 * store.scale_of(slot)),
         };
         Self { codes: CodeQuery { codes, sum: sum(codes) }, measure }
+    }
+
+    /// How far the score of a node is likely to be off at most, by the rounding of both sides' codes: each code is off by up to a half, evenly,
+    /// and rotated vectors are equally long in codes.
+    pub(crate) fn doubts<'s>(&self, store: &'s VectorStore) -> impl Fn(u32) -> f32 + 's {
+        let squared: f32 = self.codes.codes.iter().map(|code| f32::from(*code).powi(2)).sum();
+        let product = DOUBT * (2.0 * squared / 12.0).sqrt();
+        let measure = self.measure;
+        move |slot| match measure {
+            Measure::Product => product,
+            // Of a vector that is too short or too long for codes, nothing is known.
+            Measure::Scaled | Measure::Distance(_) if store.scale_of(slot) == 0.0 => f32::INFINITY,
+            Measure::Scaled => product * store.scale_of(slot),
+            Measure::Distance(factor) => product * factor * store.scale_of(slot),
+        }
     }
 
     #[inline]
@@ -295,8 +313,7 @@ impl Graph {
             kernels().dot_each(target.codes, &rows[..part.len()], products);
             for (slot, product) in part.iter().zip(products.iter()) {
                 let score = target.score(store, *slot, *product);
-                if score > beam.floor() {
-                    beam.insert(Scored { score, slot: *slot });
+                if score > beam.floor() && beam.insert(Scored { score, slot: *slot }) {
                     prefetch(self.rows.row(*slot));
                 }
             }

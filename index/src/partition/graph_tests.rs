@@ -249,6 +249,27 @@ fn what_comes_topic_by_topic_is_found_as_well() {
     assert!(recall > 0.98, "{recall}");
 }
 
+/// Notes that differ in a word lie so close together that codes hardly tell them apart: then more of them are scored exactly, and a walk is
+/// repeated more widely.
+#[test]
+fn crowds_are_told_apart() {
+    let mut state = 8;
+    let (mut partition, mut model) = (with_graph(256, Metric::Cosine), BTreeMap::new());
+    partition.set_thresholds(Thresholds { waiting_max: 5000, graph_from: 2000, ..SMALL });
+    let centre = random_vector(&mut state, 256);
+    let mut note = || -> Vec<f32> {
+        centre.iter().zip(random_vector(&mut state, 256)).map(|(centre, value)| centre + 0.1 * value).collect()
+    };
+    for number in 0..2000 {
+        let known = Known { color: "red", vector: Some(note()) };
+        run(&mut partition, &mut model, vec![Step::Upsert(number, known)]);
+    }
+    partition.link_all(1);
+    let queries: Vec<Vec<f32>> = model.values().step_by(50).filter_map(|known| known.vector.clone()).collect();
+    let recall = share_found(&partition, &model, None, &queries, 0);
+    assert!(recall > 0.9, "{recall}");
+}
+
 fn random_vector(state: &mut u64, dimension: usize) -> Vec<f32> {
     (0..dimension).map(|_| (next_random(state) >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
 }
