@@ -6,6 +6,7 @@ use roaring::RoaringBitmap;
 use crate::budget::MemoryBudget;
 use crate::error::IndexError;
 use crate::graph::{Graph, Plan, Scratch, Target};
+use crate::near::{Near, Walked};
 use crate::vectors::{FlatSearch, VectorStore};
 
 /// Which index finds candidates in a large partition.
@@ -36,24 +37,6 @@ impl IndexKind {
             Self::HnswRs => Box::new(crate::hnsw_rs::HnswRs::new(store, budget)),
         }
     }
-}
-
-/// A vector that a walk found.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Near {
-    pub(crate) slot: u32,
-    /// By codes; higher is nearer.
-    pub(crate) score: f32,
-    /// How far the score is likely to be off at most.
-    pub(crate) doubt: f32,
-}
-
-/// What a walk found.
-pub(crate) struct Walked {
-    /// Best first by codes.
-    pub(crate) near: Vec<Near>,
-    /// How many vectors were compared.
-    pub(crate) compared: u64,
 }
 
 /// An index of candidates. It knows slots; the vectors are in the store that each call is given, always the same.

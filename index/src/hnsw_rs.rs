@@ -23,12 +23,13 @@ use hnsw_rs::hnsw::{Hnsw, PointId};
 use roaring::RoaringBitmap;
 
 use crate::budget::{MemoryBudget, Reservation};
-use crate::candidates::{Candidates, Near, Walked};
+use crate::candidates::Candidates;
 use crate::codes::vector_stride;
 use crate::distance::{CODE_OFFSET, kernels};
 use crate::error::IndexError;
 use crate::graph::{Graph, Plan, Scratch};
 use crate::metric::Metric;
+use crate::near::{Near, Walked};
 use crate::vectors::{FlatSearch, VectorStore};
 
 /// Edges of a point in the upper layers; twice as many in the lowest.

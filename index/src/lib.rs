@@ -19,6 +19,7 @@
 //! | `vectors.rs` | vectors by slot, and the flat search |
 //! | `prepared.rs` | vectors made ready before a partition is changed |
 //! | `originals.rs` | the vectors by which candidates are scored exactly |
+//! | `near.rs` | what of a walk is scored exactly, and whether codes tell enough |
 //! | `candidates.rs` | what finds candidates in a large partition: |
 //! | `graph/` | Cairn's own graph, |
 //! | `hnsw_rs.rs` | or hnsw_rs, in the feature `hnsw-rs` |
@@ -48,6 +49,7 @@ mod graph;
 #[cfg(feature = "hnsw-rs")]
 mod hnsw_rs;
 mod metric;
+mod near;
 mod originals;
 mod partition;
 mod parts;

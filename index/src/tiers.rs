@@ -19,9 +19,10 @@ use std::sync::{Mutex, PoisonError};
 use roaring::RoaringBitmap;
 
 use crate::budget::MemoryBudget;
-use crate::candidates::{Candidates, IndexKind, Near, Walked};
+use crate::candidates::{Candidates, IndexKind};
 use crate::error::IndexError;
 use crate::graph::{Graph, Plan, Scratch};
+use crate::near::{Near, Walked, is_blurred, worth_scoring};
 use crate::originals::Records;
 use crate::parts::in_parts;
 use crate::prepared::PreparedVector;
@@ -79,10 +80,6 @@ const WIDTH_DEFAULT_UP_TO: u64 = 150_000;
 const STARVED_SHARE: usize = 4;
 /// How often a walk is tried with a filter.
 const WALKS_MAX: usize = 2;
-/// So many more than the hits are scored exactly in any case,
-const RESCORED_EXTRA: usize = 3;
-/// and up to so many more where their codes are as good.
-const RESCORED_EXTRA_MAX: usize = 256;
 /// Where codes hardly tell vectors apart, a walk is repeated so many times as wide.
 const BLURRED_FACTOR: usize = 4;
 
@@ -414,49 +411,74 @@ impl Tiers {
         width: usize,
         records: &mut dyn Records,
     ) -> Option<TierFound> {
-        let all = self.store.present().len();
-        let candidates = search.mask.map_or(all, |mask| mask.intersection_len(self.store.present()));
         if !self.is_linked() {
             return None;
         }
-        let Some(mask) = search.mask.filter(|_| candidates < all) else {
-            let is_worth_it = |width: usize| candidates > self.thresholds.flat_per_width * 2 * width as u64;
-            if !is_worth_it(width) {
+        let all = self.store.present().len();
+        let matching = search.mask.map(|mask| (mask, mask.intersection_len(self.store.present())));
+        match matching.filter(|(_, matching)| *matching < all) {
+            None => self.search_all(graph, search, width, records),
+            Some(matching) => self.search_matching(graph, search, matching, width, records),
+        }
+    }
+
+    fn search_all(
+        &self,
+        graph: &dyn Candidates,
+        search: &FlatSearch<'_>,
+        width: usize,
+        records: &mut dyn Records,
+    ) -> Option<TierFound> {
+        let all = self.store.present().len();
+        let (mut wide, mut compared) = (width, 0);
+        loop {
+            if all <= self.thresholds.flat_per_width * 2 * wide as u64 {
                 return None;
             }
-            let Walked { mut near, mut compared } = self.walk(graph, search, width)?;
-            if near.len() == width && is_blurred(&near, search.limit) {
-                let wide = width * BLURRED_FACTOR;
-                if !is_worth_it(wide) {
-                    return None;
-                }
-                let wider = self.walk(graph, search, wide)?;
-                (near, compared) = (wider.near, compared + wider.compared);
+            let walked = self.walk(graph, search, wide)?;
+            compared += walked.compared;
+            if wide == width && walked.near.len() == wide && is_blurred(&walked.near, search.limit) {
+                wide *= BLURRED_FACTOR;
+                continue;
             }
-            return Some(TierFound { found: self.finish(search, &near, compared, records), way: Way::Graph });
-        };
+            return Some(TierFound { found: self.finish(search, &walked.near, compared, records), way: Way::Graph });
+        }
+    }
+
+    fn search_matching(
+        &self,
+        graph: &dyn Candidates,
+        search: &FlatSearch<'_>,
+        (mask, matching): (&RoaringBitmap, u64),
+        width: usize,
+        records: &mut dyn Records,
+    ) -> Option<TierFound> {
         // The nearest of all, less those that do not match, are the nearest matches, if enough are left.
         let enough = (width / STARVED_SHARE).max(search.limit + search.limit / 4 + 4);
-        let mut wide = (width as f64 * all as f64 / candidates.max(1) as f64) as usize;
+        let all = self.store.present().len();
+        let mut wide = (width as f64 * all as f64 / matching.max(1) as f64) as usize;
         let mut compared = 0;
-        for _ in 0..WALKS_MAX {
-            if candidates <= self.thresholds.flat_per_width * wide as u64 {
+        for walks in 1..=WALKS_MAX {
+            if matching <= self.thresholds.flat_per_width * wide as u64 {
                 return None;
             }
             // What leaves out others itself goes as far as it must for its width.
-            let Walked { mut near, compared: compared_now } =
-                self.walk(graph, search, if graph.is_masked() { width } else { wide })?;
-            compared += compared_now;
+            let walked = self.walk(graph, search, if graph.is_masked() { width } else { wide })?;
+            compared += walked.compared;
+            let mut near = walked.near;
             near.retain(|near| mask.contains(near.slot));
-            if near.len() >= enough {
+            if near.len() < enough {
+                if graph.is_masked() {
+                    return None;
+                }
+                // As wide as it takes where matches are as rare as they were here.
+                wide = wide * width / near.len().max(1);
+            } else if walks < WALKS_MAX && !graph.is_masked() && is_blurred(&near, search.limit) {
+                wide *= BLURRED_FACTOR;
+            } else {
                 let found = self.finish(search, &near, compared, records);
                 return Some(TierFound { found, way: Way::FilteredGraph });
             }
-            if graph.is_masked() {
-                return None;
-            }
-            // As wide as it takes where matches are as rare as they were here.
-            wide = wide * width / near.len().max(1);
         }
         None
     }
@@ -494,29 +516,6 @@ impl Tiers {
         self.store.bytes()
             + self.graph.as_ref().map_or(0, |graph| graph.bytes())
             + self.waiting.serialized_size() as u64
-    }
-}
-
-/// Those that may be among the best by exact scores, given all in the order of codes: most often few more than the limit, many where codes
-/// hardly tell vectors apart.
-fn worth_scoring(near: &[Near], limit: usize) -> Vec<u32> {
-    let least = least_of_best(near, limit);
-    let (sure, others) = near.split_at(near.len().min(limit.saturating_add(RESCORED_EXTRA)));
-    let others = others.iter().filter(|near| near.score + near.doubt >= least).take(RESCORED_EXTRA_MAX);
-    sure.iter().chain(others).map(|near| near.slot).collect()
-}
-
-/// Whether codes hardly tell vectors apart here: even the last of a walk may be among the best. So may others that it left out.
-fn is_blurred(near: &[Near], limit: usize) -> bool {
-    near.last().is_some_and(|last| last.score + last.doubt > least_of_best(near, limit))
-}
-
-/// What each of the best scores at least: the lowest that so many score at least. All are above it where there are fewer than the limit.
-fn least_of_best(near: &[Near], limit: usize) -> f32 {
-    let mut lowest: Vec<f32> = near.iter().map(|near| near.score - near.doubt).collect();
-    match limit.checked_sub(1) {
-        Some(last) if last < lowest.len() => *lowest.select_nth_unstable_by(last, |a, b| b.total_cmp(a)).1,
-        _ => f32::NEG_INFINITY,
     }
 }
 
