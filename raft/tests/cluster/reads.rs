@@ -122,11 +122,11 @@ async fn readers_that_wait_share_a_round() {
     let mut readers: Vec<_> =
         (0..READERS).map(|_| Box::pin(node.read_point(ReadLevel::Linearizable, in_time()))).collect();
     // Each of them waits at the gate once it has been polled, for answers that do not come before the last one is there.
-    followers.each_ref().map(Follower::hold_answers);
+    followers.iter().for_each(Follower::hold_answers);
     for reader in &mut readers {
         assert!(reader.now_or_never().is_none(), "a round needs an answer from another node");
     }
-    followers.each_ref().map(Follower::release_answers);
+    followers.iter().for_each(Follower::release_answers);
     for read in futures::future::join_all(readers).await {
         read.unwrap();
     }
