@@ -10,7 +10,7 @@ use crate::snapshots::{first_log_index, write_until_purged};
 use crate::support::{Cluster, PATIENCE, memory, ready, space, write};
 
 const CHUNK_BYTES: u64 = 500;
-const BYTES_PER_SECOND: u64 = 4 << 10;
+const BYTES_PER_SECOND: u64 = 64 << 10;
 
 /// Fails unless each file comes piece by piece, from where the follower said that its own bytes end.
 fn assert_resumed(taken: &Taken) {
