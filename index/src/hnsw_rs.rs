@@ -310,8 +310,8 @@ impl Candidates for HnswRs {
         let before = COMPARED.get();
         let filter: Option<&dyn hnsw_rs::filter::FilterT> = if is_all { None } else { Some(&is_wanted) };
         let near = self.index.as_ref()?.search_filter(&query, width, width, filter);
-        // The order is that of codes, its distances are not kept.
-        let near = near.iter().map(|near| Near { slot: near.get_origin_id() as u32, score: 0.0, doubt: f32::INFINITY });
+        // In the order of codes, and for the rest taken as equal: all are scored exactly, and no wider walk is asked for.
+        let near = near.iter().map(|near| Near { slot: near.get_origin_id() as u32, score: 0.0, doubt: 0.0 });
         // Another thread may just be inserting.
         let near: Vec<Near> = near.filter(|near| self.found.contains(near.slot)).collect();
         let is_trapped = near.iter().all(|near| self.traps.contains(near.slot));

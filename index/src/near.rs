@@ -70,6 +70,9 @@ mod tests {
         assert_eq!((worth_scoring(&doubtful, 10).len(), is_blurred(&doubtful, 10)), (19, false));
         let equal = near((0..400).map(|_| (1.0, 0.1)));
         assert_eq!((worth_scoring(&equal, 10).len(), is_blurred(&equal, 10)), (269, true));
+        // Where only the order is known, no wider walk would tell more.
+        let ordered = near((0..50).map(|_| (0.0, 0.0)));
+        assert_eq!((worth_scoring(&ordered, 10).len(), is_blurred(&ordered, 10)), (50, false));
     }
 
     #[test]
