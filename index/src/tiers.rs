@@ -22,7 +22,7 @@ use crate::budget::MemoryBudget;
 use crate::candidates::{Candidates, IndexKind};
 use crate::error::IndexError;
 use crate::graph::{Graph, Plan, Scratch};
-use crate::near::{Near, Walked, is_blurred, worth_scoring};
+use crate::near::{Walked, is_blurred, worth_scoring};
 use crate::originals::Records;
 use crate::parts::in_parts;
 use crate::prepared::PreparedVector;
@@ -416,19 +416,15 @@ impl Tiers {
         }
         let all = self.store.present().len();
         let matching = search.mask.map(|mask| (mask, mask.intersection_len(self.store.present())));
-        match matching.filter(|(_, matching)| *matching < all) {
-            None => self.search_all(graph, search, width, records),
-            Some(matching) => self.search_matching(graph, search, matching, width, records),
-        }
+        let (walked, way) = match matching.filter(|(_, matching)| *matching < all) {
+            None => (self.walk_all(graph, search, width)?, Way::Graph),
+            Some(matching) => (self.walk_matching(graph, search, matching, width)?, Way::FilteredGraph),
+        };
+        Some(TierFound { found: self.finish(search, &walked, records), way })
     }
 
-    fn search_all(
-        &self,
-        graph: &dyn Candidates,
-        search: &FlatSearch<'_>,
-        width: usize,
-        records: &mut dyn Records,
-    ) -> Option<TierFound> {
+    /// Walks where all vectors are wanted, more widely where codes hardly tell them apart.
+    fn walk_all(&self, graph: &dyn Candidates, search: &FlatSearch<'_>, width: usize) -> Option<Walked> {
         let all = self.store.present().len();
         let (mut wide, mut compared) = (width, 0);
         loop {
@@ -441,19 +437,19 @@ impl Tiers {
                 wide *= BLURRED_FACTOR;
                 continue;
             }
-            return Some(TierFound { found: self.finish(search, &walked.near, compared, records), way: Way::Graph });
+            return Some(Walked { compared, ..walked });
         }
     }
 
-    fn search_matching(
+    /// Walks where only some are wanted, and so many of them have a vector: the nearest of all, less those that do not match, are the
+    /// nearest matches, if enough are left.
+    fn walk_matching(
         &self,
         graph: &dyn Candidates,
         search: &FlatSearch<'_>,
         (mask, matching): (&RoaringBitmap, u64),
         width: usize,
-        records: &mut dyn Records,
-    ) -> Option<TierFound> {
-        // The nearest of all, less those that do not match, are the nearest matches, if enough are left.
+    ) -> Option<Walked> {
         let enough = (width / STARVED_SHARE).max(search.limit + search.limit / 4 + 4);
         let all = self.store.present().len();
         let mut wide = (width as f64 * all as f64 / matching.max(1) as f64) as usize;
@@ -463,21 +459,19 @@ impl Tiers {
                 return None;
             }
             // What leaves out others itself goes as far as it must for its width.
-            let walked = self.walk(graph, search, if graph.is_masked() { width } else { wide })?;
+            let mut walked = self.walk(graph, search, if graph.is_masked() { width } else { wide })?;
             compared += walked.compared;
-            let mut near = walked.near;
-            near.retain(|near| mask.contains(near.slot));
-            if near.len() < enough {
+            walked.near.retain(|near| mask.contains(near.slot));
+            if walked.near.len() < enough {
                 if graph.is_masked() {
                     return None;
                 }
                 // As wide as it takes where matches are as rare as they were here.
-                wide = wide * width / near.len().max(1);
-            } else if walks < WALKS_MAX && !graph.is_masked() && is_blurred(&near, search.limit) {
+                wide = wide * width / walked.near.len().max(1);
+            } else if walks < WALKS_MAX && is_blurred(&walked.near, search.limit) {
                 wide *= BLURRED_FACTOR;
             } else {
-                let found = self.finish(search, &near, compared, records);
-                return Some(TierFound { found, way: Way::FilteredGraph });
+                return Some(Walked { compared, ..walked });
             }
         }
         None
@@ -500,9 +494,9 @@ impl Tiers {
     }
 
     /// Scores the best of a walk exactly, and adds what waits.
-    fn finish(&self, search: &FlatSearch<'_>, near: &[Near], compared: u64, records: &mut dyn Records) -> Found {
-        let slots = worth_scoring(near, search.limit);
-        let found = Found { compared, ..self.store.score_all(search, &slots, records) };
+    fn finish(&self, search: &FlatSearch<'_>, walked: &Walked, records: &mut dyn Records) -> Found {
+        let slots = worth_scoring(&walked.near, search.limit);
+        let found = Found { compared: walked.compared, ..self.store.score_all(search, &slots, records) };
         if self.waiting.is_empty() {
             return found;
         }

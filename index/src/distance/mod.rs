@@ -163,7 +163,8 @@ impl Kernels {
     }
 }
 
-/// Asks the processor to fetch memory that is read soon.
+/// Asks the processor to fetch memory that is read soon, into the second cache: a walk asks for more lines at once than the first has buffers
+/// for (docs/decisions/0016).
 #[inline(always)]
 pub(crate) fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
