@@ -37,3 +37,14 @@ agreed() {
   read -r -p "$1 [Y/n] " answer
   [[ "${answer:-y}" =~ ^[Yy] ]]
 }
+
+# Builds the program, and has later cargo commands of this shell link the RocksDB that was compiled for it instead of compiling
+# it anew for other features or another profile. These need a target directory of their own: with these variables set, cargo would
+# take what is in the usual one as out of date.
+share_rocksdb() {
+  local library
+  library=$(cargo build --release --locked --workspace --bin cairn --message-format=json-render-diagnostics |
+    sed -n 's/.*"reason":"build-script-executed".*librocksdb-sys.*"out_dir":"\([^"]*\)".*/\1/p' | head -n 1)
+  [ -e "$library/librocksdb.a" ] || die "RocksDB was not compiled into '$library'"
+  export ROCKSDB_LIB_DIR="$library" ROCKSDB_STATIC=1
+}

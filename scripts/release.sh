@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Builds the program as it is released, with the embedder `local`, tries it, and packs it beside the build's other files.
+# Builds the program as it is released, optimized as a whole and with the embedder `local`, tries it, and packs it beside the build's other
+# files.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 scripts/setup.sh build
-cargo build --release --locked --workspace --bin cairn "${LOCAL_EMBEDDER[@]}"
-cairn="$CARGO_TARGET_DIR/release/cairn"
+share_rocksdb
+cargo build --profile dist --locked --target-dir "$CARGO_TARGET_DIR/whole" --package cairn-server --bin cairn "${LOCAL_EMBEDDER[@]}"
+cairn="$CARGO_TARGET_DIR/whole/dist/cairn"
 scripts/smoke.sh "$cairn"
 
 name="cairn-$("$cairn" -V | cut -d ' ' -f 2)-linux-$(uname -m)"

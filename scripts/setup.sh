@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing: setup.sh build (to compile and run), setup.sh check (for `make check` too) or setup.sh model (to fetch one).
+# Installs what is missing: setup.sh build (to compile and run), setup.sh check (for `make check` too), setup.sh chaos (as root, for
+# a network of its own) or setup.sh model (to fetch one).
 # Debian packages come from apt-get and Rust from rustup's installer; on a terminal it asks first, in CI and in pipes it does not.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -24,6 +25,10 @@ missing_packages() {
   [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
   if [ "$1" = model ]; then
     python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || echo python3-venv
+  fi
+  if [ "$1" = chaos ]; then
+    has ip && has tc || echo iproute2
+    has nft || echo nftables
   fi
   if [ "$1" = check ]; then
     has node || echo nodejs

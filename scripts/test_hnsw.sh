@@ -9,10 +9,5 @@ cargo test --release --locked --package cairn-index --features hnsw-rs
 [ -z "${INDEX_ONLY:-}" ] || exit 0
 
 # hnsw_rs brings nix, which asks for a feature of libc, on which librocksdb-sys depends: cargo would compile all of RocksDB once more.
-# So the one that other builds have made is linked, in a directory of its own: theirs would be made anew if it saw these variables.
-library=$(compgen -G "$CARGO_TARGET_DIR/release/build/librocksdb-sys-*/out/librocksdb.a" | head -n 1 || true)
-if [ -n "$library" ]; then
-  ROCKSDB_LIB_DIR=$(dirname "$library")
-  export ROCKSDB_LIB_DIR ROCKSDB_STATIC=1
-fi
+share_rocksdb
 exec cargo test --release --locked --target-dir "$CARGO_TARGET_DIR/hnsw" --package cairn-engine --features hnsw-rs --test graph --test requests

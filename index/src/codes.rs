@@ -67,6 +67,11 @@ impl Encoder {
         Self { dimension, rotation: Rotation::new(dimension), step: reach / CODE_MAX }
     }
 
+    /// How far apart two codes are that follow each other, for vectors of length 1.
+    pub(crate) fn step(&self) -> f64 {
+        self.step
+    }
+
     /// Writes the codes of a vector, each plus 128. Values beyond the dimension are coded as 0.
     pub(crate) fn encode(&self, vector: &[f32], codes: &mut [u8]) -> Terms {
         let vector = &vector[..self.dimension];

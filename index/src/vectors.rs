@@ -45,6 +45,8 @@ pub(crate) struct VectorStore {
     metric: Metric,
     shift: u32,
     preparer: VectorPreparer,
+    /// Twice the square of the step between codes of vectors of length 1.
+    unit: f32,
     present: RoaringBitmap,
     codes: Arena<u8>,
     /// Of the codes, a bit each; only from [`SIGNS_FROM`] dimensions on.
@@ -94,11 +96,13 @@ impl VectorStore {
         }
         let shift = (CODE_CHUNK_BYTES / code_stride(dimension)).clamp(64, 1 << 14).ilog2();
         let vector_shift = (VECTOR_CHUNK_BYTES / (vector_stride(dimension) * size_of::<f32>())).min(1 << 14).ilog2();
+        let encoder = shared_encoder(dimension);
         Ok(Self {
             dimension,
             metric,
             shift,
-            preparer: VectorPreparer { dimension, metric, storage, encoder: shared_encoder(dimension) },
+            unit: (2.0 * encoder.step().powi(2)) as f32,
+            preparer: VectorPreparer { dimension, metric, storage, encoder },
             present: RoaringBitmap::new(),
             codes: Arena::new(code_stride(dimension), shift, budget.clone()),
             signs: (dimension >= SIGNS_FROM)
@@ -397,6 +401,12 @@ impl VectorStore {
             Metric::Dot => (self.scale_of(slot) * self.norm.row(slot)[0]).powi(2),
             Metric::L2 => self.squared.row(slot)[0] as f32,
         }
+    }
+
+    /// The squared distance of two vectors of length 1, by the product of their codes.
+    #[inline]
+    pub(crate) fn unit_distance(&self, product: f32) -> f32 {
+        2.0 - product * self.unit
     }
 
     /// Values a vector.

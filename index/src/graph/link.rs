@@ -2,33 +2,55 @@
 //! to the node itself; then each of them takes the node into its own row. The first, longer part only reads; it also picks anew what
 //! is to stay in rows that are full, and the second part only checks that nothing has changed since.
 
+use std::cmp::Ordering;
+
 use zeroize::Zeroize;
 
 use super::walk::{Scratch, Target, signed, sum};
 use super::{DEGREE_MAX, Graph, IS_ROOT, distance};
-use crate::distance::{CodeQuery, kernels};
+use crate::distance::{CodeQuery, kernels, prefetch};
+use crate::metric::Metric;
 use crate::vectors::VectorStore;
 
 /// How many nodes the walk for a new node keeps.
 const LINK_WIDTH: usize = 96;
 /// The same where signs rule out most of what it meets.
 const LINK_WIDTH_BY_SIGNS: usize = 144;
-/// How many neighbours a new node gets.
-const LINK_DEGREE: usize = 24;
-/// How many it gets at least, where all candidates lie in few directions.
+/// How many neighbours a new node gets at least, where all candidates lie in few directions.
 const LINK_DEGREE_MIN: usize = 12;
-/// How many neighbours are left in a row that was full.
-const PRUNED_DEGREE: usize = 30;
 /// A candidate is left out if one that was picked is nearer to it than this part of its own squared distance.
 const OCCLUSION: f32 = 1.0 / 1.15;
 /// A node that has so many children gets no more if another one can have them.
-const CHILDREN_MAX: usize = DEGREE_MAX / 2;
+const CHILDREN_MAX: usize = FEW.full / 2;
+
+/// How many neighbours nodes have.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Degrees {
+    /// What a new node picks.
+    picked: usize,
+    /// At so many, a row is full.
+    full: usize,
+    /// What is left in a row that was full.
+    pruned: usize,
+}
+
+/// As long as nodes are not many.
+const FEW: Degrees = Degrees { picked: 24, full: 39, pruned: 30 };
+/// Measured: docs/decisions/0016.
+const LARGE: Degrees = Degrees { picked: 32, full: DEGREE_MAX, pruned: 38 };
 
 /// A candidate for a row, with its squared distance from the row's node.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate {
     pub(super) distance: f32,
     pub(super) slot: u32,
+}
+
+impl Candidate {
+    /// Nearest first; of equally near ones, that of the lower slot.
+    fn compare(&self, other: &Self) -> Ordering {
+        self.distance.total_cmp(&other.distance).then(self.slot.cmp(&other.slot))
+    }
 }
 
 /// The neighbours that a new node gets, found while the graph was only read.
@@ -43,7 +65,8 @@ pub(crate) struct Plan {
 /// A full row as it was when a node was to be taken into it, and what is to become of it.
 pub(super) struct FullRow {
     from: u32,
-    row: [u32; DEGREE_MAX],
+    degrees: Degrees,
+    row: Vec<u32>,
     /// One bit for each place of the row: whether a child of the row's node is there.
     children: u64,
     /// Whether the new node was to be a child too.
@@ -71,6 +94,10 @@ impl Drop for Plan {
 }
 
 impl Graph {
+    fn degrees(&self) -> Degrees {
+        if self.count <= self.many { FEW } else { LARGE }
+    }
+
     /// Adds a node for a slot that has a vector, whose rows no node names, and for which there is room.
     pub(crate) fn link(&mut self, store: &VectorStore, slot: u32) {
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -87,28 +114,56 @@ impl Graph {
         let target = Target::of_node(slot, &codes, store);
         let width = if store.signs_of(slot).is_some() { LINK_WIDTH_BY_SIGNS } else { LINK_WIDTH };
         self.walk(store, &target, width, scratch);
-        let found: Vec<u32> = scratch.found().map(|node| node.slot).chain(mates.iter().copied()).collect();
-        let mut candidates = self.candidates(store, slot, &codes, &found);
-        candidates.truncate(width);
+        let candidates = self.nearest(store, slot, &codes, mates, width, scratch);
         scratch.codes = codes;
-        let mut picked = pick(store, slot, &candidates, LINK_DEGREE, |_| false, scratch);
+        let mut picked = pick(store, slot, &candidates, self.degrees().picked, |_| false, scratch);
         fill(&mut picked, &candidates, LINK_DEGREE_MIN);
         let linked: Vec<u32> = picked.iter().copied().filter(|next| self.contains(*next)).collect();
         let full = self.full_rows(store, slot, &linked, scratch);
         Plan { slot, codes: own.to_vec(), picked, full }
     }
 
+    /// The nearest of what the last walk has kept and of the mates, nearest first.
+    fn nearest(
+        &self,
+        store: &VectorStore,
+        of: u32,
+        codes: &[i8],
+        mates: &[u32],
+        width: usize,
+        scratch: &Scratch,
+    ) -> Vec<Candidate> {
+        let mut nearest: Vec<Candidate> = if store.metric() == Metric::Cosine {
+            // The score is the product, which says the distance.
+            scratch
+                .found()
+                .map(|node| Candidate { distance: store.unit_distance(node.score), slot: node.slot })
+                .collect()
+        } else {
+            measure(store, of, codes, scratch.found().map(|node| node.slot))
+        };
+        nearest.sort_unstable_by(Candidate::compare);
+        let farthest = nearest.get(width - 1).map_or(f32::INFINITY, |last| last.distance);
+        let mates = measure(store, of, codes, mates.iter().copied());
+        nearest.extend(mates.iter().filter(|mate| mate.distance <= farthest));
+        nearest.sort_unstable_by(Candidate::compare);
+        nearest.truncate(width);
+        nearest
+    }
+
     /// What is to become of the full rows that a new node will be taken into.
     fn full_rows(&self, store: &VectorStore, slot: u32, picked: &[u32], scratch: &mut Scratch) -> Vec<FullRow> {
+        let degrees = self.degrees();
         let parent = self.parent_near(picked);
         let other = Some(parent).filter(|parent| *parent != IS_ROOT && !picked.contains(parent));
         let mut full = Vec::new();
         for from in picked.iter().copied().chain(other) {
-            let Ok(row) = <[u32; DEGREE_MAX]>::try_from(self.neighbours(from)) else { continue };
+            let row = self.neighbours(from);
             let is_parent = from == parent;
-            if row.iter().all(|next| *next != slot && self.contains(*next)) {
-                let picked = self.pruned(store, from, &row, slot, is_parent, scratch);
-                full.push(FullRow { from, row, children: self.children_in(from, &row), is_parent, picked });
+            if row.len() >= degrees.full && row.iter().all(|next| *next != slot && self.contains(*next)) {
+                let picked = self.pruned(store, from, row, slot, is_parent, scratch);
+                let children = self.children_in(from, row);
+                full.push(FullRow { from, degrees, row: row.to_vec(), children, is_parent, picked });
             }
         }
         full
@@ -124,11 +179,11 @@ impl Graph {
         is_parent: bool,
         scratch: &mut Scratch,
     ) -> Vec<u32> {
-        let slots: Vec<u32> = row.iter().copied().chain([new]).collect();
+        let slots = row.iter().copied().chain([new]);
         signed(store.codes_of(from), &mut scratch.codes);
-        let candidates = self.candidates(store, from, &scratch.codes, &slots);
+        let candidates = candidates(store, from, &scratch.codes, slots);
         let is_child = |slot: u32| if slot == new { is_parent } else { self.is_child(slot, from) };
-        pick(store, from, &candidates, PRUNED_DEGREE, is_child, scratch)
+        pick(store, from, &candidates, self.degrees().pruned, is_child, scratch)
     }
 
     /// One bit for each place of a row: whether a child of its node is there.
@@ -139,7 +194,8 @@ impl Graph {
     /// What a plan says of a full row, if it is still as it was then.
     fn planned_row<'p>(&self, full: &'p [FullRow], from: u32, to: u32) -> Option<&'p [u32]> {
         let known = full.iter().find(|known| known.from == from)?;
-        let is_same = *self.neighbours(from) == known.row
+        let is_same = self.degrees() == known.degrees
+            && self.neighbours(from) == known.row
             && known.is_parent == self.is_child(to, from)
             && known.row.iter().all(|next| self.contains(*next))
             && self.children_in(from, &known.row) == known.children;
@@ -166,27 +222,6 @@ impl Graph {
             }
         }
         self.entries.offer(slot, self.count, store);
-    }
-
-    /// These nodes as candidates for a node's row, nearest first.
-    pub(super) fn candidates(&self, store: &VectorStore, of: u32, codes: &[i8], slots: &[u32]) -> Vec<Candidate> {
-        let mut candidates = Vec::with_capacity(slots.len());
-        let query = CodeQuery { codes, sum: sum(codes) };
-        for part in slots.chunks(DEGREE_MAX + 1) {
-            let mut rows: [&[u8]; DEGREE_MAX + 1] = [&[]; DEGREE_MAX + 1];
-            for (row, slot) in rows.iter_mut().zip(part) {
-                *row = store.codes_of(*slot);
-            }
-            let mut products = [0; DEGREE_MAX + 1];
-            kernels().dot_each(query, &rows[..part.len()], &mut products[..part.len()]);
-            candidates.extend(
-                part.iter()
-                    .zip(products)
-                    .map(|(slot, product)| Candidate { distance: distance(store, of, *slot, product), slot: *slot }),
-            );
-        }
-        candidates.sort_unstable_by(|a, b| a.distance.total_cmp(&b.distance).then(a.slot.cmp(&b.slot)));
-        candidates
     }
 
     /// Adds candidates to a row that lie in other directions than what is in it, up to so many.
@@ -236,7 +271,8 @@ impl Graph {
         if neighbours.contains(&to) {
             return;
         }
-        if neighbours.len() < DEGREE_MAX {
+        let full = self.degrees().full;
+        if neighbours.len() < full {
             self.stamps.mark(from);
             let row = self.rows.row_mut(from);
             row[0] += 1;
@@ -246,7 +282,7 @@ impl Graph {
         }
         let mut slots: Vec<u32> = neighbours.iter().copied().filter(|slot| self.contains(*slot)).collect();
         slots.push(to);
-        if slots.len() <= DEGREE_MAX {
+        if slots.len() <= full {
             self.set_neighbours(from, &slots);
             return;
         }
@@ -256,6 +292,38 @@ impl Graph {
         self.scratch = scratch;
         self.set_neighbours(from, &picked);
     }
+}
+
+/// These nodes as candidates for a node's row, nearest first.
+pub(super) fn candidates(
+    store: &VectorStore,
+    of: u32,
+    codes: &[i8],
+    slots: impl Iterator<Item = u32>,
+) -> Vec<Candidate> {
+    let mut candidates = measure(store, of, codes, slots);
+    candidates.sort_unstable_by(Candidate::compare);
+    candidates
+}
+
+/// These nodes with their distances from a node.
+fn measure(store: &VectorStore, of: u32, codes: &[i8], slots: impl Iterator<Item = u32>) -> Vec<Candidate> {
+    const TOGETHER: usize = 16;
+    let mut candidates: Vec<Candidate> = slots.map(|slot| Candidate { distance: 0.0, slot }).collect();
+    candidates.iter().take(DEGREE_MAX).for_each(|candidate| prefetch(store.codes_of(candidate.slot)));
+    let query = CodeQuery { codes, sum: sum(codes) };
+    for part in candidates.chunks_mut(TOGETHER) {
+        let mut rows: [&[u8]; TOGETHER] = [&[]; TOGETHER];
+        for (row, candidate) in rows.iter_mut().zip(part.iter()) {
+            *row = store.codes_of(candidate.slot);
+        }
+        let mut products = [0; TOGETHER];
+        kernels().dot_each(query, &rows[..part.len()], &mut products[..part.len()]);
+        for (candidate, product) in part.iter_mut().zip(products) {
+            candidate.distance = distance(store, of, candidate.slot, product);
+        }
+    }
+    candidates
 }
 
 /// Picks at most `limit` neighbours in different directions; the node's children are always among them.

@@ -37,6 +37,7 @@ use crate::arena::Arena;
 use crate::budget::MemoryBudget;
 use crate::checkpoint::{GRAPH_SHIFT, Stamps};
 use crate::error::IndexError;
+use crate::metric::Metric;
 use crate::slots::push_tight;
 use crate::vectors::VectorStore;
 
@@ -47,11 +48,14 @@ use unlink::Sweep;
 pub(crate) use walk::{Scratch, Target};
 
 /// A row: how many neighbours, then so many slots.
-const ROW: usize = 40;
+const ROW: usize = 48;
 /// The most neighbours of a node.
 pub(crate) const DEGREE_MAX: usize = ROW - 1;
 /// A chunk of rows has 2^14.
 const ROW_SHIFT: u32 = 14;
+
+/// Walks among more nodes than this miss more at the same width, so that rows are longer there.
+const MANY: usize = 250_000;
 
 /// In place of a parent: the slot has no node.
 const NO_NODE: u32 = u32::MAX;
@@ -66,6 +70,8 @@ pub(crate) struct Graph {
     /// One bit for each slot: whether it has a node.
     nodes: Vec<u64>,
     count: usize,
+    /// With more nodes than this, rows are longer.
+    many: usize,
     root: Option<u32>,
     entries: Entries,
     /// Slots of removed nodes that rows may still name. Their own rows still say where they led.
@@ -83,6 +89,7 @@ impl Graph {
             parents: Vec::new(),
             nodes: Vec::new(),
             count: 0,
+            many: MANY,
             root: None,
             entries: Entries::default(),
             gone: RoaringBitmap::new(),
@@ -238,7 +245,11 @@ impl Graph {
 }
 
 /// The distance of two nodes by their codes, squared.
+#[inline]
 fn distance(store: &VectorStore, from: u32, to: u32, product: i32) -> f32 {
+    if store.metric() == Metric::Cosine {
+        return store.unit_distance(product as f32);
+    }
     let product = product as f32 * (store.scale_of(from) * store.scale_of(to));
     (store.squared_of(from) + store.squared_of(to)) - (product + product)
 }

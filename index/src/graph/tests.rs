@@ -9,6 +9,8 @@ use crate::originals::VectorStorage;
 use crate::rotation::next_random;
 
 const DIMENSION: usize = 8;
+/// From how many nodes on rows are longer here, so that histories cross it.
+const MANY: usize = 100;
 
 /// A store with its graph, driven as a partition does: by numbers, which get another slot with each vector.
 struct Pair {
@@ -26,7 +28,9 @@ impl Pair {
     fn with_dimension(metric: Metric, dimension: usize) -> Self {
         let budget = MemoryBudget::unlimited();
         let store = VectorStore::new(dimension, metric, VectorStorage::MemoryF32, &budget).unwrap();
-        Self { dimension, store, graph: Graph::new(&budget, 0), slots: Default::default() }
+        let mut graph = Graph::new(&budget, 0);
+        graph.many = MANY;
+        Self { dimension, store, graph, slots: Default::default() }
     }
 
     fn insert(&mut self, number: u32, vector: &[f32]) {
@@ -121,6 +125,7 @@ fn full_rows_are_picked_alike_before_and_under_the_lock() {
             }
         }
         assert!(full > 100, "{full}");
+        assert!((0..1200).any(|slot| planned.graph.neighbours(slot).len() == DEGREE_MAX));
         planned.graph.check();
     }
 }

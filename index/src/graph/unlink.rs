@@ -10,7 +10,7 @@
 
 use roaring::RoaringBitmap;
 
-use super::link::Candidate;
+use super::link::{Candidate, candidates};
 use super::walk::signed;
 use super::{DEGREE_MAX, Graph, IS_ROOT, NO_NODE};
 use crate::vectors::VectorStore;
@@ -124,7 +124,7 @@ impl Graph {
         new.retain(|next| *next != slot && self.contains(*next) && !kept.contains(next));
         let mut scratch = std::mem::take(&mut self.scratch);
         signed(store.codes_of(slot), &mut scratch.codes);
-        let candidates = self.candidates(store, slot, &scratch.codes, &new);
+        let candidates = candidates(store, slot, &scratch.codes, new.iter().copied());
         let room = (kept.len() + lost.len()).min(DEGREE_MAX);
         let mut row = kept;
         self.extend(store, &mut row, &candidates, room, &mut scratch.codes);
