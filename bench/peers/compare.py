@@ -99,8 +99,9 @@ def machine():
         model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), model)
     with open("/proc/meminfo") as file:
         memory = int(file.readline().split()[1]) / (1 << 20)
+    kernel = ".".join(platform.release().split(".")[:2])
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}; load {load} at the end"
+    return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, Linux {kernel}; load {load} at the end"
 
 
 def median_of(rounds, system, place, field):
