@@ -142,8 +142,8 @@ impl Graph {
         } else {
             measure(store, of, codes, scratch.found().map(|node| node.slot))
         };
-        nearest.sort_unstable_by(Candidate::compare);
-        let farthest = nearest.get(width - 1).map_or(f32::INFINITY, |last| last.distance);
+        let farthest = nearest.iter().map(|candidate| candidate.distance).max_by(f32::total_cmp);
+        let farthest = farthest.filter(|_| nearest.len() == width).unwrap_or(f32::INFINITY);
         let mates = measure(store, of, codes, mates.iter().copied());
         nearest.extend(mates.iter().filter(|mate| mate.distance <= farthest));
         nearest.sort_unstable_by(Candidate::compare);
