@@ -1,15 +1,14 @@
 //! Searches while others write: how long they take with and without a steady stream of inserts, replacements and removals.
 //!
-//! The partition sits behind a read-write lock, as in the engine. One thread searches, one writes at the wanted pace, one does
-//! the upkeep: it plans under the read lock and joins under the write lock. Both let readers go first, as the engine does.
+//! The partition sits behind a [`SearchLock`], as in the engine. Some threads search, one writes at the wanted pace, one does the
+//! upkeep: it takes a turn to plan, and another one to join.
 
 use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cairn_index::{Partition, SearchParams, SearchRequest};
-use parking_lot::{RwLock, RwLockWriteGuard};
+use cairn_index::{Partition, SearchLock, SearchParams, SearchRequest};
 use serde_json::{Value, json};
 
 use crate::BenchError;
@@ -28,6 +27,9 @@ pub(crate) struct MixedArguments {
     /// Writes a second.
     #[arg(long, default_value_t = 1000)]
     writes: u64,
+    /// Threads that search.
+    #[arg(long, default_value_t = 1)]
+    searchers: usize,
     /// How long each phase lasts.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
@@ -42,15 +44,16 @@ pub(crate) struct MixedArguments {
     json: Option<PathBuf>,
 }
 
-/// How often a write lock is tried before new readers have to wait, as in the engine.
-const WRITE_TRIES: u32 = 50;
+/// Steps of mending rows in one write section, as in the engine.
+const SWEEP_STEPS: usize = 2;
 
 struct Shared<'a> {
-    partition: RwLock<Partition>,
+    partition: SearchLock<Partition>,
     corpus: &'a Corpus,
     is_over: AtomicBool,
     written: AtomicU64,
     planned: usize,
+    searchers: usize,
 }
 
 /// Measures phases in turns.
@@ -62,11 +65,12 @@ pub(crate) fn run(arguments: &MixedArguments) -> Result<(), BenchError> {
     // Half of the vectors are there from the start; the others come and go.
     let half = corpus.base.rows() / 2;
     let shared = Shared {
-        partition: RwLock::new(Cairn::build(&corpus.base, half)?.partition),
+        partition: SearchLock::new(Cairn::build(&corpus.base, half)?.partition),
         corpus: &corpus,
         is_over: AtomicBool::new(false),
         written: AtomicU64::new(0),
         planned: arguments.planned,
+        searchers: arguments.searchers,
     };
     let mut lines = String::new();
     for round in 0..arguments.rounds {
@@ -86,12 +90,17 @@ pub(crate) fn run(arguments: &MixedArguments) -> Result<(), BenchError> {
 fn phase(shared: &Shared<'_>, writes: u64, duration: Duration, round: u32) -> Result<Value, BenchError> {
     shared.is_over.store(false, Ordering::Relaxed);
     let before = shared.written.load(Ordering::Relaxed);
-    let ((mut times_us, mut waits_us), sections) = std::thread::scope(|scope| {
+    let (Searches { mut times_us, mut waits_us }, sections) = std::thread::scope(|scope| {
         let upkeep = (writes > 0).then(|| {
             scope.spawn(|| write(shared, writes));
             scope.spawn(|| keep_up(shared))
         });
-        let times = search(shared, duration);
+        let others: Vec<_> = (1..shared.searchers).map(|_| scope.spawn(|| search(shared, duration))).collect();
+        let mut times = search(shared, duration);
+        for other in others {
+            let Ok(more) = other.join() else { continue };
+            times = times.and_then(|times| more.map(|more| times.and(more)));
+        }
         shared.is_over.store(true, Ordering::Relaxed);
         let sections = upkeep.and_then(|upkeep| upkeep.join().ok()).unwrap_or_default();
         times.map(|times| (times, sections))
@@ -120,30 +129,33 @@ fn phase(shared: &Shared<'_>, writes: u64, duration: Duration, round: u32) -> Re
 }
 
 /// How long searches took, and how long of that they waited for the lock.
-fn search(shared: &Shared<'_>, duration: Duration) -> Result<(Vec<f64>, Vec<f64>), BenchError> {
-    let (start, mut times_us, mut waits_us) = (Instant::now(), Vec::new(), Vec::new());
+#[derive(Default)]
+struct Searches {
+    times_us: Vec<f64>,
+    waits_us: Vec<f64>,
+}
+
+impl Searches {
+    fn and(mut self, mut more: Self) -> Self {
+        self.times_us.append(&mut more.times_us);
+        self.waits_us.append(&mut more.waits_us);
+        self
+    }
+}
+
+fn search(shared: &Shared<'_>, duration: Duration) -> Result<Searches, BenchError> {
+    let (start, mut searches) = (Instant::now(), Searches::default());
     while start.elapsed() < duration {
-        let query = shared.corpus.queries.row(times_us.len() % shared.corpus.queries.rows());
+        let query = shared.corpus.queries.row(searches.times_us.len() % shared.corpus.queries.rows());
         let begin = Instant::now();
         let request = SearchRequest { query, limit: NEIGHBOURS, matches: None, params: SearchParams::default() };
         let partition = shared.partition.read();
-        waits_us.push(begin.elapsed().as_secs_f64() * 1e6);
+        searches.waits_us.push(begin.elapsed().as_secs_f64() * 1e6);
         partition.search(&request)?;
         drop(partition);
-        times_us.push(begin.elapsed().as_secs_f64() * 1e6);
+        searches.times_us.push(begin.elapsed().as_secs_f64() * 1e6);
     }
-    Ok((times_us, waits_us))
-}
-
-/// The write lock, for which new readers wait only if it cannot be had otherwise.
-fn write_lock<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
-    for _ in 0..WRITE_TRIES {
-        if let Some(guard) = lock.try_write() {
-            return guard;
-        }
-        std::thread::yield_now();
-    }
-    lock.write()
+    Ok(searches)
 }
 
 /// Adds the other half at the wanted pace; once all are there, removes them again, and so on.
@@ -162,11 +174,11 @@ fn write(shared: &Shared<'_>, a_second: u64) {
         if (number / half).is_multiple_of(2) {
             // Room is unlimited, and vectors of the corpus can be prepared, which the engine does without the lock too.
             if let Ok(vector) = preparer.prepare(shared.corpus.base.row(row)) {
-                let mut partition = write_lock(&shared.partition);
+                let mut partition = shared.partition.change();
                 let _ = partition.upsert_prepared(key(row), row.to_string().as_bytes(), &(), Some(&vector));
             }
         } else {
-            write_lock(&shared.partition).remove(&key(row));
+            shared.partition.change().remove(&key(row));
         }
         done += 1;
     }
@@ -200,25 +212,22 @@ struct Sections {
 fn keep_up(shared: &Shared<'_>) -> Sections {
     let mut sections = Sections::default();
     while !shared.is_over.load(Ordering::Relaxed) {
+        if shared.partition.read().upkeep_left() == 0 {
+            std::thread::sleep(Duration::from_micros(500));
+            continue;
+        }
         let plans = {
-            let partition = shared.partition.read();
+            let turn = shared.partition.turn();
             let start = Instant::now();
-            if partition.upkeep_left() == 0 {
-                drop(partition);
-                std::thread::sleep(Duration::from_micros(500));
-                continue;
-            }
-            let plans = partition.plan(shared.planned, 1);
+            let plans = turn.read().plan(shared.planned, 1);
             sections.plans.note(start);
             plans
         };
-        {
-            let mut partition = write_lock(&shared.partition);
-            let start = Instant::now();
-            partition.join(plans);
-            sections.joins.note(start);
-        }
-        write_lock(&shared.partition).sweep(1);
+        let mut partition = shared.partition.change();
+        let start = Instant::now();
+        partition.join(plans);
+        partition.sweep(SWEEP_STEPS);
+        sections.joins.note(start);
     }
     sections
 }

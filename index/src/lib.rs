@@ -1,7 +1,7 @@
 //! The memory-resident index of a Cairn space: vectors and attributes, found by nearness and by filter.
 //!
-//! Pure memory: no I/O, no async, no clock, no knowledge of the wire format. A [`Partition`] holds one space's memories
-//! under one embedding.
+//! Pure memory: no I/O, no async, no knowledge of the wire format, and no clock but for how long [`SearchLock`] tries. A
+//! [`Partition`] holds one space's memories under one embedding.
 //!
 //! ```text
 //!   engine ──upsert/remove──▶ Partition ──▶ slots       memory key and id of each slot, slot reuse
@@ -29,6 +29,7 @@
 //! | `metric.rs` | cosine, inner product, Euclidean distance |
 //! | `checkpoint/` | a partition as bytes in chunks, and back |
 //! | `parts.rs` | a batch in parts |
+//! | `search_lock.rs` | a lock that lets searches go on while a writer waits for a planner |
 //! | `slots.rs` | which memory is in which slot, and the ids that break ties |
 //! | `arena.rs`, `budget.rs` | aligned memory that is overwritten when freed; limits on memory |
 //!
@@ -56,6 +57,7 @@ mod parts;
 mod prepared;
 mod rotation;
 mod schema;
+mod search_lock;
 mod slots;
 mod tiers;
 mod vectors;
@@ -76,4 +78,5 @@ pub use partition::{Hit, LinkPlans, Partition, PartitionOptions, SearchOutput, S
 pub use parts::in_parts;
 pub use prepared::{PreparedVector, VectorPreparer};
 pub use schema::{FieldType, MAX_FIELDS, Schema, SchemaError};
+pub use search_lock::{Change, SearchLock, Turn};
 pub use slots::MemoryKey;

@@ -42,9 +42,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use cairn_index::{IndexError, MemoryBudget, MemoryKey, Partition, PartitionOptions, PreparedVector, Schema};
+use cairn_index::{
+    IndexError, MemoryBudget, MemoryKey, Partition, PartitionOptions, PreparedVector, Schema, SearchLock, Turn,
+};
 use cairn_proto::storage::MemoryRecord;
-use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
+use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::filters::RecordFields;
@@ -61,9 +63,6 @@ use upkeep::Upkeep;
 
 /// When a caller whose search needs more memory than there is should try again.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
-
-/// How often a writer tries to get a partition before new readers have to wait for it.
-const WRITE_TRIES: u32 = 50;
 
 /// One change of a space's index.
 pub(crate) enum IndexChange {
@@ -90,7 +89,7 @@ enum State {
 
 struct Slot {
     space: SpaceRef,
-    state: RwLock<State>,
+    state: SearchLock<State>,
     /// The round of the last search.
     searched: AtomicU64,
     /// The log index of a chunk that is on its way into the store and not in the partition yet; 0: there is none.
@@ -99,8 +98,8 @@ struct Slot {
     loading: Mutex<()>,
     /// Whether it is queued for upkeep.
     is_in_upkeep: AtomicBool,
-    /// Held by whoever does upkeep, so that two do not plan the same.
-    upkeep_turn: Mutex<()>,
+    /// Held by whoever links, so that two do not plan the same.
+    linking: Mutex<()>,
     keeping: Keeping,
 }
 
@@ -143,9 +142,8 @@ impl Partitions {
         let round = self.round.fetch_add(1, Ordering::Relaxed) + 1;
         let slots: Vec<_> = self.slots.lock().values().map(Arc::clone).collect();
         for slot in &slots {
-            let mut state = slot.state.write();
-            if matches!(*state, State::Failed(_)) {
-                *state = State::Unloaded;
+            if matches!(*slot.state.read(), State::Failed(_)) {
+                slot.state.change().recover();
             }
         }
         slots.iter().for_each(|slot| self.keeper.consider_in_round(slot));
@@ -213,7 +211,9 @@ impl Partitions {
         written: Result<()>,
     ) -> Result<Vec<SpaceRef>> {
         let mut dropped = Vec::new();
-        let mut states: Vec<_> = slots.iter().map(|slot| slot.change()).collect();
+        // All turns first, so that no search waits for what is planned in another partition.
+        let turns: Vec<_> = slots.iter().map(|slot| slot.state.turn()).collect();
+        let mut states: Vec<_> = turns.into_iter().map(Turn::change).collect();
         for slot in slots {
             slot.written.store(0, Ordering::SeqCst);
         }
@@ -267,7 +267,7 @@ impl Partitions {
     fn load(&self, slot: &Arc<Slot>, store: &Store, space: &SpaceInfo) -> Result<()> {
         let _one_at_a_time = slot.loading.lock();
         let view = {
-            let mut state = slot.state.write();
+            let mut state = slot.state.change();
             if !matches!(*state, State::Unloaded) {
                 return Ok(());
             }
@@ -280,7 +280,7 @@ impl Partitions {
             built = self.build_in(&view, space.reference);
         }
         let built = built.map(|made| (slot.keeping.prepare(made.kept), made.index, made.partition));
-        let mut state = slot.state.write();
+        let mut state = slot.state.change();
         let State::Loading(behind) = std::mem::replace(&mut *state, State::Unloaded) else {
             // The space was deleted meanwhile.
             return Ok(());
@@ -339,12 +339,12 @@ impl Slot {
     fn new(space: SpaceRef) -> Self {
         Self {
             space,
-            state: RwLock::new(State::Unloaded),
+            state: SearchLock::new(State::Unloaded),
             searched: AtomicU64::new(0),
             written: AtomicU64::new(0),
             loading: Mutex::new(()),
             is_in_upkeep: AtomicBool::new(false),
-            upkeep_turn: Mutex::new(()),
+            linking: Mutex::new(()),
             keeping: Keeping::default(),
         }
     }
@@ -359,18 +359,6 @@ struct Made {
 }
 
 impl Slot {
-    /// The write lock, for a short change of the partition. Readers go first: they would wait for a writer that waits, and where there
-    /// are more threads than cores, that writer may not run for milliseconds. If that takes too long, it is waited for.
-    fn change(&self) -> RwLockWriteGuard<'_, State> {
-        for _ in 0..WRITE_TRIES {
-            if let Some(state) = self.state.try_write() {
-                return state;
-            }
-            std::thread::yield_now();
-        }
-        self.state.write()
-    }
-
     /// Makes vectors ready for the partition, before any lock is held for longer than it takes to ask how.
     fn prepare(&self, changes: &mut Vec<IndexChange>) {
         let preparer = match &*self.state.read() {
@@ -390,7 +378,7 @@ impl Slot {
 
     /// Gives the partition up, if it is there. The slot stays: whoever holds it sees all later changes.
     fn unload(&self) -> bool {
-        let mut state = self.state.write();
+        let mut state = self.state.change();
         if !matches!(*state, State::Ready(_)) {
             return false;
         }
@@ -403,6 +391,13 @@ impl Slot {
 }
 
 impl State {
+    /// Lets a partition be made again that failed.
+    fn recover(&mut self) {
+        if matches!(self, Self::Failed(_)) {
+            *self = Self::Unloaded;
+        }
+    }
+
     /// Takes changes that were written to the store.
     fn take(&mut self, space: SpaceRef, changes: Vec<IndexChange>) {
         let partition = match self {

@@ -70,13 +70,13 @@ impl Partitions {
         let view = store.view();
         let (records, is_end) = next_records(&view, space, behind, rows_max)?;
         for records in records.chunks(UNDER_ONE_LOCK) {
-            let mut state = slot.state.write();
+            let mut state = slot.state.change();
             let State::Ready(partition) = &mut *state else { break };
             for (memory, record) in records {
                 partition.refill(&MemoryKey(*memory), &RecordFields(record)).map_err(index_error)?;
             }
         }
-        let mut state = slot.state.write();
+        let mut state = slot.state.change();
         let next = match &mut *state {
             State::Ready(partition) if partition.reindex_progress().is_some() => {
                 // Where the fields have changed once more meanwhile, the memories before have to be looked at again.

@@ -100,7 +100,7 @@ impl Partitions {
 
     /// Looks for nodes of graphs that do not hang below the root.
     pub(super) fn count_astray(&self, slots: &[Arc<Slot>]) {
-        let count = |slot: &Arc<Slot>, range: Range<u32>| match &*slot.state.read() {
+        let count = |slot: &Arc<Slot>, range: Range<u32>| match &*slot.state.turn().read() {
             State::Ready(partition) if range.start < partition.slots_used() && partition.has_graph() => {
                 Some(partition.astray(range))
             }

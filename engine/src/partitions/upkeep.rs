@@ -1,7 +1,7 @@
 //! The upkeep of large partitions' graphs, on a thread of its own: new vectors are linked, and rows that name removed ones mended.
 //!
 //! ```text
-//!   write ──there is upkeep to do──▶ queue ──▶ thread: plan under the read lock, join under the write lock, until none is left
+//!   write ──there is upkeep to do──▶ queue ──▶ thread: take a turn and plan, take another and join, until none is left
 //! ```
 //!
 //! The longer part of linking only reads, so searches go on meanwhile; each write section stays under a millisecond. Nothing
@@ -86,7 +86,7 @@ pub(super) fn catch_up(slot: &Slot, changes: usize) {
 /// One batch: planned in parts, each under the read lock, then joined in as many write sections. Returns whether to go on: something is
 /// left, and something could be done.
 fn do_some(slot: &Slot, batch_max: usize) -> bool {
-    let _turn = slot.upkeep_turn.lock();
+    let _one_at_a_time = slot.linking.lock();
     let (batch, threads, each) = match &*slot.state.read() {
         State::Ready(partition) if partition.waiting() > MANY => {
             (partition.next_batch(batch_max), cores(), PLANNED_PER_THREAD_OF_MANY)
@@ -99,7 +99,8 @@ fn do_some(slot: &Slot, batch_max: usize) -> bool {
     let parts = in_parts(0..batch.len(), each * threads);
     let mut plans = Vec::new();
     for part in parts.chain(only_sweep) {
-        let planned = match &*slot.state.read() {
+        let turn = slot.state.turn();
+        let planned = match &*turn.read() {
             State::Ready(partition) => partition.plan_part(&batch, part, threads),
             _ => return false,
         };
@@ -107,7 +108,7 @@ fn do_some(slot: &Slot, batch_max: usize) -> bool {
     }
     let (mut before, mut left) = (None, 0);
     for plans in plans {
-        let mut state = slot.change();
+        let mut state = slot.state.change();
         let State::Ready(partition) = &mut *state else { return false };
         before.get_or_insert_with(|| partition.upkeep_left());
         partition.join(plans);

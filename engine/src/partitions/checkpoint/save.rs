@@ -175,9 +175,10 @@ pub(super) fn clean(place: &Place<'_>, manifest: &Manifest) {
 }
 
 impl Slot {
-    /// Reads the partition under a short lock, if it is still the same one.
+    /// Reads the partition in a turn of its own, if it is still the same one.
     fn with_partition<T>(&self, instance: u64, read: impl FnOnce(&Partition) -> T) -> Option<T> {
-        let state = self.state.read();
+        let turn = self.state.turn();
+        let state = turn.read();
         let is_same = self.keeping.instance.load(Ordering::SeqCst) == instance;
         match &*state {
             State::Ready(partition) if is_same => Some(read(partition)),
