@@ -16,6 +16,7 @@ step "public API: rules" buf lint
 step "public API: formatting" buf format --diff --exit-code
 step "public API: compatible with proto/cairn.image.binpb" buf breaking --against proto/cairn.image.binpb
 step "public API: its description for HTTP" lint_openapi server/src/http/openapi.json
+step "mutants: what they take out is there" scripts/mutants.sh --check
 step "lock file" cargo fetch --locked --quiet
 step "dependencies: bans, licences, sources" cargo_deny --offline --locked check bans licenses sources
 step "lints" cargo clippy --release --locked --workspace --all-targets "${LOCAL_EMBEDDER[@]}" -- -D warnings
