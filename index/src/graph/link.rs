@@ -1,15 +1,12 @@
-//! Adding a node: its neighbours are picked among the nearest nodes such that none is much nearer to another one picked than
-//! to the node itself; then each of them takes the node into its own row. The first, longer part only reads; it also picks anew what
-//! is to stay in rows that are full, and the second part only checks that nothing has changed since.
-
-use std::cmp::Ordering;
+//! Adding a node: its neighbours are picked among the nearest nodes, then each of them takes the node into its own row. The first, longer
+//! part only reads; it also picks anew what is to stay in rows that are full, and the second part only checks that nothing has
+//! changed since.
 
 use zeroize::Zeroize;
 
-use super::walk::{Scratch, Target, signed, sum};
-use super::{DEGREE_MAX, Graph, IS_ROOT, distance};
-use crate::distance::{CodeQuery, kernels, prefetch};
-use crate::metric::Metric;
+use super::pick::{Candidate, candidates, fill, is_occluded, nearest, pick};
+use super::walk::{Scratch, Target, signed};
+use super::{DEGREE_MAX, Graph, IS_ROOT};
 use crate::vectors::VectorStore;
 
 /// How many nodes the walk for a new node keeps.
@@ -18,8 +15,6 @@ const LINK_WIDTH: usize = 96;
 const LINK_WIDTH_BY_SIGNS: usize = 144;
 /// How many neighbours a new node gets at least, where all candidates lie in few directions.
 const LINK_DEGREE_MIN: usize = 12;
-/// A candidate is left out if one that was picked is nearer to it than this part of its own squared distance.
-const OCCLUSION: f32 = 1.0 / 1.15;
 /// A node that has so many children gets no more if another one can have them.
 const CHILDREN_MAX: usize = FEW.full / 2;
 
@@ -38,20 +33,6 @@ struct Degrees {
 const FEW: Degrees = Degrees { picked: 24, full: 39, pruned: 30 };
 /// Measured: docs/decisions/0016.
 const LARGE: Degrees = Degrees { picked: 32, full: DEGREE_MAX, pruned: 38 };
-
-/// A candidate for a row, with its squared distance from the row's node.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Candidate {
-    pub(super) distance: f32,
-    pub(super) slot: u32,
-}
-
-impl Candidate {
-    /// Nearest first; of equally near ones, that of the lower slot.
-    fn compare(&self, other: &Self) -> Ordering {
-        self.distance.total_cmp(&other.distance).then(self.slot.cmp(&other.slot))
-    }
-}
 
 /// The neighbours that a new node gets, found while the graph was only read.
 pub(crate) struct Plan {
@@ -114,41 +95,13 @@ impl Graph {
         let target = Target::of_node(slot, &codes, store);
         let width = if store.signs_of(slot).is_some() { LINK_WIDTH_BY_SIGNS } else { LINK_WIDTH };
         self.walk(store, &target, width, scratch);
-        let candidates = self.nearest(store, slot, &codes, mates, width, scratch);
+        let candidates = nearest(store, slot, &codes, mates, width, scratch);
         scratch.codes = codes;
         let mut picked = pick(store, slot, &candidates, self.degrees().picked, |_| false, scratch);
         fill(&mut picked, &candidates, LINK_DEGREE_MIN);
         let linked: Vec<u32> = picked.iter().copied().filter(|next| self.contains(*next)).collect();
         let full = self.full_rows(store, slot, &linked, scratch);
         Plan { slot, codes: own.to_vec(), picked, full }
-    }
-
-    /// The nearest of what the last walk has kept and of the mates, nearest first.
-    fn nearest(
-        &self,
-        store: &VectorStore,
-        of: u32,
-        codes: &[i8],
-        mates: &[u32],
-        width: usize,
-        scratch: &Scratch,
-    ) -> Vec<Candidate> {
-        let mut nearest: Vec<Candidate> = if store.metric() == Metric::Cosine {
-            // The score is the product, which says the distance.
-            scratch
-                .found()
-                .map(|node| Candidate { distance: store.unit_distance(node.score), slot: node.slot })
-                .collect()
-        } else {
-            measure(store, of, codes, scratch.found().map(|node| node.slot))
-        };
-        let farthest = nearest.iter().map(|candidate| candidate.distance).max_by(f32::total_cmp);
-        let farthest = farthest.filter(|_| nearest.len() == width).unwrap_or(f32::INFINITY);
-        let mates = measure(store, of, codes, mates.iter().copied());
-        nearest.extend(mates.iter().filter(|mate| mate.distance <= farthest));
-        nearest.sort_unstable_by(Candidate::compare);
-        nearest.truncate(width);
-        nearest
     }
 
     /// What is to become of the full rows that a new node will be taken into.
@@ -292,92 +245,4 @@ impl Graph {
         self.scratch = scratch;
         self.set_neighbours(from, &picked);
     }
-}
-
-/// These nodes as candidates for a node's row, nearest first.
-pub(super) fn candidates(
-    store: &VectorStore,
-    of: u32,
-    codes: &[i8],
-    slots: impl Iterator<Item = u32>,
-) -> Vec<Candidate> {
-    let mut candidates = measure(store, of, codes, slots);
-    candidates.sort_unstable_by(Candidate::compare);
-    candidates
-}
-
-/// These nodes with their distances from a node.
-fn measure(store: &VectorStore, of: u32, codes: &[i8], slots: impl Iterator<Item = u32>) -> Vec<Candidate> {
-    const TOGETHER: usize = 16;
-    let mut candidates: Vec<Candidate> = slots.map(|slot| Candidate { distance: 0.0, slot }).collect();
-    candidates.iter().take(DEGREE_MAX).for_each(|candidate| prefetch(store.codes_of(candidate.slot)));
-    let query = CodeQuery { codes, sum: sum(codes) };
-    for part in candidates.chunks_mut(TOGETHER) {
-        let mut rows: [&[u8]; TOGETHER] = [&[]; TOGETHER];
-        for (row, candidate) in rows.iter_mut().zip(part.iter()) {
-            *row = store.codes_of(candidate.slot);
-        }
-        let mut products = [0; TOGETHER];
-        kernels().dot_each(query, &rows[..part.len()], &mut products[..part.len()]);
-        for (candidate, product) in part.iter_mut().zip(products) {
-            candidate.distance = distance(store, of, candidate.slot, product);
-        }
-    }
-    candidates
-}
-
-/// Picks at most `limit` neighbours in different directions; the node's children are always among them.
-fn pick(
-    store: &VectorStore,
-    of: u32,
-    candidates: &[Candidate],
-    limit: usize,
-    is_child: impl Fn(u32) -> bool,
-    scratch: &mut Scratch,
-) -> Vec<u32> {
-    let children = candidates.iter().filter(|candidate| is_child(candidate.slot)).count();
-    let mut open = limit.saturating_sub(children);
-    let mut picked: Vec<u32> = Vec::with_capacity(limit.max(children));
-    for candidate in candidates {
-        if is_child(candidate.slot) {
-            picked.push(candidate.slot);
-        } else if open > 0 && candidate.slot != of && !is_occluded(store, candidate, &picked, &mut scratch.codes) {
-            picked.push(candidate.slot);
-            open -= 1;
-        }
-    }
-    picked
-}
-
-/// Adds the nearest candidates that were not picked, so that a node in the midst of a crowd of near-equal ones is named by
-/// more of them than one.
-fn fill(picked: &mut Vec<u32>, candidates: &[Candidate], least: usize) {
-    for candidate in candidates {
-        if picked.len() >= least {
-            break;
-        }
-        if !picked.contains(&candidate.slot) {
-            picked.push(candidate.slot);
-        }
-    }
-}
-
-/// Whether one of the picked nodes is much nearer to the candidate than the row's node is.
-fn is_occluded(store: &VectorStore, candidate: &Candidate, picked: &[u32], codes: &mut Vec<i8>) -> bool {
-    const TOGETHER: usize = 8;
-    if picked.is_empty() {
-        return false;
-    }
-    signed(store.codes_of(candidate.slot), codes);
-    let query = CodeQuery { codes, sum: sum(codes) };
-    let limit = candidate.distance * OCCLUSION;
-    picked.chunks(TOGETHER).any(|part| {
-        let mut rows: [&[u8]; TOGETHER] = [&[]; TOGETHER];
-        for (row, slot) in rows.iter_mut().zip(part) {
-            *row = store.codes_of(*slot);
-        }
-        let mut products = [0; TOGETHER];
-        kernels().dot_each(query, &rows[..part.len()], &mut products[..part.len()]);
-        part.iter().zip(products).any(|(slot, product)| distance(store, candidate.slot, *slot, product) <= limit)
-    })
 }

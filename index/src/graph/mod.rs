@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Every node has a row of up to [`DEGREE_MAX`] out-neighbours, picked so that they lie in different directions
-//! (`link.rs`). A removed node is stepped over until a sweep has taken it out of all rows that name it (`unlink.rs`).
+//! (`pick.rs`). A removed node is stepped over until a sweep has taken it out of all rows that name it (`unlink.rs`).
 //!
 //! Invariants, tested after random histories:
 //! - Every node but the root has a parent whose row names it, and following parents leads to the root. So every node can be
@@ -20,6 +20,7 @@
 //! | `walk.rs` | the walk and what it needs for one search |
 //! | `beam.rs` | the best nodes known to a walk |
 //! | `link.rs` | adding a node |
+//! | `pick.rs` | picking which neighbours a node has |
 //! | `unlink.rs` | removing a node |
 //! | `entries.rs` | where walks begin |
 //! | `blocks.rs` | nodes as bytes, for checkpoints |
@@ -28,6 +29,7 @@ mod beam;
 mod blocks;
 mod entries;
 mod link;
+mod pick;
 mod unlink;
 mod walk;
 

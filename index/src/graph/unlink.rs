@@ -10,7 +10,7 @@
 
 use roaring::RoaringBitmap;
 
-use super::link::{Candidate, candidates};
+use super::pick::{Candidate, candidates};
 use super::walk::signed;
 use super::{DEGREE_MAX, Graph, IS_ROOT, NO_NODE};
 use crate::vectors::VectorStore;
