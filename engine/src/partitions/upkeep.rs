@@ -87,11 +87,16 @@ pub(super) fn catch_up(slot: &Slot, changes: usize) {
 /// left, and something could be done.
 fn do_some(slot: &Slot, batch_max: usize) -> bool {
     let _one_at_a_time = slot.linking.lock();
-    let (batch, threads, each) = match &*slot.state.read() {
-        State::Ready(partition) if partition.waiting() > MANY => {
-            (partition.next_batch(batch_max), cores(), PLANNED_PER_THREAD_OF_MANY)
+    let (before, batch, threads, each) = match &*slot.state.read() {
+        State::Ready(partition) => {
+            // Before anything is planned: for hnsw_rs, that is to insert.
+            let before = partition.upkeep_left();
+            if partition.waiting() > MANY {
+                (before, partition.next_batch(batch_max), cores(), PLANNED_PER_THREAD_OF_MANY)
+            } else {
+                (before, partition.next_batch(PLANNED_PER_THREAD), 1, PLANNED_PER_THREAD)
+            }
         }
-        State::Ready(partition) => (partition.next_batch(PLANNED_PER_THREAD), 1, PLANNED_PER_THREAD),
         _ => return false,
     };
     // Where nothing is to be linked, there may be rows to mend.
@@ -106,17 +111,16 @@ fn do_some(slot: &Slot, batch_max: usize) -> bool {
         };
         plans.push(planned);
     }
-    let (mut before, mut left) = (None, 0);
+    let mut left = 0;
     for plans in plans {
         let mut state = slot.state.change();
         let State::Ready(partition) = &mut *state else { return false };
-        before.get_or_insert_with(|| partition.upkeep_left());
         partition.join(plans);
         partition.sweep(SWEEP_STEPS);
         left = partition.upkeep_left();
     }
     // Where memory is short, the next write tries again.
-    left > 0 && before != Some(left)
+    left > 0 && left != before
 }
 
 /// The tier that serves a partition's searches.
