@@ -96,14 +96,14 @@ fn phase(shared: &Shared<'_>, writes: u64, duration: Duration, round: u32) -> Re
             scope.spawn(|| keep_up(shared))
         });
         let others: Vec<_> = (1..shared.searchers).map(|_| scope.spawn(|| search(shared, duration))).collect();
-        let mut times = search(shared, duration);
+        let mut searches = search(shared, duration);
         for other in others {
             let Ok(more) = other.join() else { continue };
-            times = times.and_then(|times| more.map(|more| times.and(more)));
+            searches = searches.and_then(|searches| more.map(|more| searches.and(more)));
         }
         shared.is_over.store(true, Ordering::Relaxed);
         let sections = upkeep.and_then(|upkeep| upkeep.join().ok()).unwrap_or_default();
-        times.map(|times| (times, sections))
+        searches.map(|searches| (searches, sections))
     })?;
     times_us.sort_by(f64::total_cmp);
     waits_us.sort_by(f64::total_cmp);
@@ -143,6 +143,7 @@ impl Searches {
     }
 }
 
+/// Searches without a break.
 fn search(shared: &Shared<'_>, duration: Duration) -> Result<Searches, BenchError> {
     let (start, mut searches) = (Instant::now(), Searches::default());
     while start.elapsed() < duration {
