@@ -127,7 +127,7 @@ pub(crate) fn build_with_labels(base: &Table<f32>) -> Result<Partition, BenchErr
     Ok(partition)
 }
 
-fn request<'a>(query: &'a [f32], matches: &'a Matches, exact: bool) -> SearchRequest<'a> {
+fn request<'a>(query: &'a [f32], matches: &'a Matches<'a>, exact: bool) -> SearchRequest<'a> {
     let params = SearchParams { exact, effort: 0 };
     SearchRequest { query, limit: NEIGHBOURS, matches: Some(matches), params }
 }

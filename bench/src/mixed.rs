@@ -6,6 +6,7 @@
 use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use cairn_index::{Partition, SearchLock, SearchParams, SearchRequest};
@@ -98,11 +99,11 @@ fn phase(shared: &Shared<'_>, writes: u64, duration: Duration, round: u32) -> Re
         let others: Vec<_> = (1..shared.searchers).map(|_| scope.spawn(|| search(shared, duration))).collect();
         let mut searches = search(shared, duration);
         for other in others {
-            let Ok(more) = other.join() else { continue };
+            let more = joined(other);
             searches = searches.and_then(|searches| more.map(|more| searches.and(more)));
         }
         shared.is_over.store(true, Ordering::Relaxed);
-        let sections = upkeep.and_then(|upkeep| upkeep.join().ok()).unwrap_or_default();
+        let sections = upkeep.map(joined).unwrap_or_default();
         searches.map(|searches| (searches, sections))
     })?;
     times_us.sort_by(f64::total_cmp);
@@ -126,6 +127,11 @@ fn phase(shared: &Shared<'_>, writes: u64, duration: Duration, round: u32) -> Re
         "waiting": partition.waiting(),
         "unreachable": partition.unreachable(),
     }))
+}
+
+/// What a thread has found. A panic of it goes on here: what the others measured meanwhile is of no use.
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// How long searches took, and how long of that they waited for the lock.

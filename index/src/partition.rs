@@ -55,7 +55,7 @@ pub struct SearchRequest<'a> {
     /// How many hits at most; 0 gives none.
     pub limit: usize,
     /// Which memories; `None`: all.
-    pub matches: Option<&'a Matches>,
+    pub matches: Option<&'a Matches<'a>>,
     /// How hard to look.
     pub params: SearchParams,
 }
@@ -288,7 +288,7 @@ impl Partition {
     }
 
     /// The memories that match. The filter must have passed [`Filter::check`] with the partition's schema.
-    pub fn matches(&self, filter: &Filter) -> Matches {
+    pub fn matches(&self, filter: &Filter) -> Matches<'_> {
         let unknown = self.reindex.as_ref().and_then(|reindex| reindex.matches(filter, self.attributes.live()));
         unknown.unwrap_or_else(|| self.attributes.matches(filter))
     }
@@ -307,8 +307,8 @@ impl Partition {
         request: &SearchRequest<'_>,
         records: &mut dyn Records,
     ) -> Result<SearchOutput, IndexError> {
-        let uncertain = request.matches.filter(|matches| !matches.exact);
-        self.search_with(request, uncertain.map(|matches| &matches.certain), records)
+        let uncertain = request.matches.filter(|matches| !matches.is_exact());
+        self.search_with(request, uncertain.map(Matches::certain), records)
     }
 
     fn search_with(
@@ -318,7 +318,8 @@ impl Partition {
         records: &mut dyn Records,
     ) -> Result<SearchOutput, IndexError> {
         self.check_vector(request.query)?;
-        let mask = request.matches.map(|matches| &matches.bitmap);
+        let some = request.matches.filter(|matches| !matches.is_everybody(self.attributes.live()));
+        let mask = some.map(Matches::possible);
         let is_empty = self.vectors.store().present().is_empty() || mask.is_some_and(RoaringBitmap::is_empty);
         if request.limit == 0 || is_empty {
             return Ok(SearchOutput { hits: Vec::new(), compared: 0, rescored: 0, strategy: Strategy::Empty });

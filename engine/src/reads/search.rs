@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cairn_index::Filter;
-use cairn_index::{Hit, Matches, Partition, Records, SearchOutput, SearchParams, SearchRequest, Strategy};
+use cairn_index::{Hit, Partition, Records, SearchOutput, SearchParams, SearchRequest, Strategy};
 use cairn_proto::storage::{MemoryRecord, SpaceCountersRecord};
 use cairn_proto::v1;
 use cairn_proto::v1::search_memories_request::Query;
@@ -149,11 +149,11 @@ impl<'a> Reader<'a> {
             |partition, view, space, filter| {
                 let filter = filters::alive(filter.clone(), self.time_micros);
                 let matches = partition.matches(&filter);
-                if matches.exact {
-                    return Ok(matches.bitmap.len());
+                if matches.is_exact() {
+                    return Ok(matches.possible().len());
                 }
-                let mut count = matches.certain.len();
-                for slot in &matches.bitmap - &matches.certain {
+                let mut count = matches.certain().len();
+                for slot in matches.possible() - matches.certain() {
                     let found = slot_record(partition, view, space, slot)?;
                     count += u64::from(filter.matches(&RecordFields(&found)));
                 }
@@ -209,7 +209,7 @@ impl<'a> Reader<'a> {
     ) -> Result<Found> {
         let started = stopwatch();
         let alive = filters::alive(filter.clone(), self.time_micros);
-        let matches: Matches = partition.matches(&alive);
+        let matches = partition.matches(&alive);
         let matching = started.elapsed();
         let request =
             SearchRequest { query: asked.query, limit: asked.limit, matches: Some(&matches), params: asked.params };
@@ -222,8 +222,8 @@ impl<'a> Reader<'a> {
         Ok(Found {
             output,
             vectors: partition.vectors(),
-            matches: matches.exact.then(|| matches.bitmap.len()),
-            record_checks: !matches.exact,
+            matches: matches.is_exact().then(|| matches.possible().len()),
+            record_checks: !matches.is_exact(),
             records,
             matching,
             searching: started.elapsed() - matching,

@@ -1,11 +1,12 @@
 //! One index per field, and the evaluation of filters over them.
 
+use std::borrow::Cow;
 use std::ops::Bound;
 
 use roaring::RoaringBitmap;
 
-use super::bounds::Bounds;
 use super::keywords::Keywords;
+use super::matches::{Matches, Slots, without};
 use super::numbers::Numbers;
 use super::row::{Row, RowWriter, Value, field_count, field_number, fields};
 use crate::filter::{Condition, Filter, Number, Scalar, Test};
@@ -103,36 +104,31 @@ impl Columns {
     }
 
     /// Which of the live slots match.
-    pub(super) fn evaluate(&self, schema: &Schema, filter: &Filter, live: &RoaringBitmap) -> Bounds {
+    pub(super) fn evaluate<'a>(&'a self, schema: &Schema, filter: &Filter, live: &'a RoaringBitmap) -> Matches<'a> {
         match filter {
             Filter::All(filters) => {
-                let mut result: Option<Bounds> = None;
+                let mut result = Matches::exactly(Cow::Borrowed(live));
                 for filter in filters {
-                    let next = self.evaluate(schema, filter, live);
-                    let both = match result {
-                        Some(result) => result.and(next),
-                        None => next,
-                    };
-                    if both.is_nothing() {
-                        return both;
+                    result = result.and(self.evaluate(schema, filter, live), live);
+                    if result.is_nothing() {
+                        break;
                     }
-                    result = Some(both);
                 }
-                result.unwrap_or_else(|| Bounds::Exact(live.clone()))
+                result
             }
             Filter::Any(filters) => {
                 let each = filters.iter().map(|filter| self.evaluate(schema, filter, live));
-                each.reduce(Bounds::or).unwrap_or_else(|| Bounds::Exact(RoaringBitmap::new()))
+                each.reduce(|a, b| a.or(b, live)).unwrap_or_else(|| Matches::exactly(Cow::default()))
             }
             Filter::Not(inner) => self.evaluate(schema, inner, live).not(live),
             Filter::Where(condition) => self.condition(schema, condition, live),
         }
     }
 
-    fn condition(&self, schema: &Schema, condition: &Condition, live: &RoaringBitmap) -> Bounds {
+    fn condition<'a>(&'a self, schema: &Schema, condition: &Condition, live: &'a RoaringBitmap) -> Matches<'a> {
         match field_number(schema, &condition.field).and_then(|number| self.0.get(number)) {
-            Some(column) => Bounds::Exact(column.test(&condition.test, live)),
-            None => Bounds::unknown(live),
+            Some(column) => Matches::exactly(column.test(&condition.test, live)),
+            None => Matches::unknown(live),
         }
     }
 
@@ -143,12 +139,12 @@ impl Columns {
 }
 
 impl Column {
-    fn test(&self, test: &Test, live: &RoaringBitmap) -> RoaringBitmap {
+    fn test<'a>(&'a self, test: &Test, live: &'a RoaringBitmap) -> Slots<'a> {
         match test {
             Test::Eq(operand) => self.equal(operand, live),
-            Test::Ne(operand) => live - self.equal(operand, live),
+            Test::Ne(operand) => without(live, &self.equal(operand, live)),
             Test::In(operands) => self.equal_any(operands, live),
-            Test::Nin(operands) => live - self.equal_any(operands, live),
+            Test::Nin(operands) => without(live, &self.equal_any(operands, live)),
             Test::Gt(operand) => self.range(Side::Above(operand, false), live),
             Test::Gte(operand) => self.range(Side::Above(operand, true), live),
             Test::Lt(operand) => self.range(Side::Below(operand, false), live),
@@ -156,39 +152,40 @@ impl Column {
             Test::Contains(part) => self.text(|texts| texts.containing(part, live)),
             Test::Prefix(part) => self.text(|texts| texts.with_prefix(part, live)),
             Test::Within(root) => self.text(|texts| texts.within(root, live)),
-            Test::Exists(true) => self.any(live),
-            Test::Exists(false) => live - self.any(live),
+            Test::Exists(true) => Cow::Owned(self.any(live)),
+            Test::Exists(false) => without(live, &self.any(live)),
         }
     }
 
-    fn equal(&self, operand: &Scalar, live: &RoaringBitmap) -> RoaringBitmap {
+    fn equal(&self, operand: &Scalar, live: &RoaringBitmap) -> Slots<'_> {
         match (&self.values, operand) {
             (Values::Text(texts), Scalar::String(text)) => texts.equal(text),
-            (Values::Bool { yes, .. }, Scalar::Bool(true)) => yes.clone(),
-            (Values::Bool { no, .. }, Scalar::Bool(false)) => no.clone(),
-            (Values::Number(numbers), operand) => number_of(operand).map_or_else(RoaringBitmap::new, |number| {
-                numbers.range((Bound::Included(number), Bound::Included(number)), live)
+            (Values::Bool { yes, .. }, Scalar::Bool(true)) => Cow::Borrowed(yes),
+            (Values::Bool { no, .. }, Scalar::Bool(false)) => Cow::Borrowed(no),
+            (Values::Number(numbers), operand) => number_of(operand).map_or_else(Cow::default, |number| {
+                Cow::Owned(numbers.range((Bound::Included(number), Bound::Included(number)), live))
             }),
-            _ => RoaringBitmap::new(),
+            _ => Cow::default(),
         }
     }
 
-    fn equal_any(&self, operands: &[Scalar], live: &RoaringBitmap) -> RoaringBitmap {
-        operands.iter().map(|operand| self.equal(operand, live)).fold(RoaringBitmap::new(), |all, next| all | next)
+    fn equal_any(&self, operands: &[Scalar], live: &RoaringBitmap) -> Slots<'_> {
+        let each = operands.iter().map(|operand| self.equal(operand, live));
+        each.reduce(|all, next| Cow::Owned(all.into_owned() | &*next)).unwrap_or_default()
     }
 
-    fn range(&self, side: Side<'_>, live: &RoaringBitmap) -> RoaringBitmap {
-        match (&self.values, side.operand()) {
+    fn range(&self, side: Side<'_>, live: &RoaringBitmap) -> Slots<'_> {
+        Cow::Owned(match (&self.values, side.operand()) {
             (Values::Text(texts), Scalar::String(text)) => texts.range(side.around(text.as_str()), live),
             (Values::Number(numbers), operand) => {
                 number_of(operand).map_or_else(RoaringBitmap::new, |number| numbers.range(side.around(number), live))
             }
             _ => RoaringBitmap::new(),
-        }
+        })
     }
 
-    fn text(&self, find: impl FnOnce(&Keywords) -> RoaringBitmap) -> RoaringBitmap {
-        if let Values::Text(texts) = &self.values { find(texts) } else { RoaringBitmap::new() }
+    fn text(&self, find: impl FnOnce(&Keywords) -> RoaringBitmap) -> Slots<'_> {
+        if let Values::Text(texts) = &self.values { Cow::Owned(find(texts)) } else { Cow::default() }
     }
 
     fn any(&self, live: &RoaringBitmap) -> RoaringBitmap {

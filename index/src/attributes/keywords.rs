@@ -8,6 +8,7 @@ use roaring::RoaringBitmap;
 use zeroize::Zeroize;
 
 use super::dense::DenseBits;
+use super::matches::Slots;
 use super::postings::Postings;
 use crate::filter::is_within;
 use crate::slots::push_tight;
@@ -108,10 +109,9 @@ impl Keywords {
         numbers.filter_map(|number| self.texts.get(number as usize)?.text.as_deref())
     }
 
-    pub(super) fn equal(&self, text: &str) -> RoaringBitmap {
-        self.numbers
-            .get(text)
-            .map_or_else(RoaringBitmap::new, |number| self.texts[*number as usize].postings.to_bitmap())
+    pub(super) fn equal(&self, text: &str) -> Slots<'_> {
+        let number = self.numbers.get(text);
+        number.map(|number| self.texts[*number as usize].postings.slots()).unwrap_or_default()
     }
 
     /// Slots with any string in a range that is open on one side.

@@ -14,15 +14,18 @@
 //! | `row.rs` | a memory's values in a few bytes |
 //! | `columns.rs` | one index per field, and the evaluation of filters over them |
 //! | `keywords.rs`, `numbers.rs` | the index of one field |
+//! | `matches.rs` | which memories match, known from both sides |
 //! | `postings.rs`, `dense.rs` | sets of slots: small and kept, large and passing |
 
-mod bounds;
 mod columns;
 mod dense;
 mod keywords;
+mod matches;
 mod numbers;
 mod postings;
 mod row;
+
+use std::borrow::Cow;
 
 use roaring::RoaringBitmap;
 
@@ -30,23 +33,13 @@ use crate::filter::{FieldSource, Filter};
 use crate::schema::Schema;
 use crate::slots::push_tight;
 
-use bounds::{Bounds, Truth};
 use columns::Columns;
+pub use matches::Matches;
+use matches::Truth;
 pub(crate) use row::Row;
 
 /// A partition with more memories than this goes over to columns.
 const ROWS_MAX: usize = 64;
-
-/// The memories that match a filter, as far as the index can tell.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Matches {
-    /// Slots of all memories that match, and, unless `exact`, of some that may.
-    pub bitmap: RoaringBitmap,
-    /// Those of `bitmap` that match for certain. Equal to `bitmap` where `exact`.
-    pub certain: RoaringBitmap,
-    /// Whether `bitmap` is the very set; else the records of `bitmap` without `certain` must be tested.
-    pub exact: bool,
-}
 
 /// The indexed values of all memories of a partition.
 pub(crate) struct Attributes {
@@ -131,14 +124,15 @@ impl Attributes {
     }
 
     /// The memories that match. Operands must have types that their fields can have ([`Filter::check`]).
-    pub(crate) fn matches(&self, filter: &Filter) -> Matches {
-        match &self.kept {
-            Kept::Columns(columns) => columns.evaluate(&self.schema, filter, &self.live).into_matches(),
-            Kept::Rows { rows, .. } => self.match_rows(rows, filter).into_matches(),
-        }
+    pub(crate) fn matches(&self, filter: &Filter) -> Matches<'_> {
+        let matches = match &self.kept {
+            Kept::Columns(columns) => columns.evaluate(&self.schema, filter, &self.live),
+            Kept::Rows { rows, .. } => self.match_rows(rows, filter),
+        };
+        matches.settled(&self.live)
     }
 
-    fn match_rows(&self, rows: &[Row], filter: &Filter) -> Bounds {
+    fn match_rows(&self, rows: &[Row], filter: &Filter) -> Matches<'_> {
         let (mut certain, mut possible) = (RoaringBitmap::new(), RoaringBitmap::new());
         for slot in &self.live {
             let truth = rows[slot as usize].test(&self.schema, filter);
@@ -149,7 +143,7 @@ impl Attributes {
                 certain.insert(slot);
             }
         }
-        Bounds::new(certain, possible)
+        Matches::between(Cow::Owned(certain), Cow::Owned(possible))
     }
 
     /// Bytes held, estimated from what is kept.

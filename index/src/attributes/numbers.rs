@@ -109,6 +109,9 @@ impl Numbers {
     /// Slots with any number in a range.
     pub(super) fn range(&self, range: (Bound<Number>, Bound<Number>), live: &RoaringBitmap) -> RoaringBitmap {
         let (start, end) = (self.start_of(range.0), self.end_of(range.1));
+        if start >= end {
+            return RoaringBitmap::new();
+        }
         let mut bits = DenseBits::new(live);
         for position in start.0..=end.0 {
             let Some(block) = self.blocks.get(position) else { break };

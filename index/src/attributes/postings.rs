@@ -1,8 +1,11 @@
 //! The slots that have one value.
 
+use std::borrow::Cow;
+
 use roaring::RoaringBitmap;
 
 use super::dense::DenseBits;
+use super::matches::Slots;
 
 /// Up to this many slots are kept without a bitmap.
 const FEW: usize = 3;
@@ -59,10 +62,10 @@ impl Postings {
         }
     }
 
-    pub(super) fn to_bitmap(&self) -> RoaringBitmap {
+    pub(super) fn slots(&self) -> Slots<'_> {
         match self {
-            Self::Few { length, slots } => slots[..usize::from(*length)].iter().copied().collect(),
-            Self::Many(bitmap) => (**bitmap).clone(),
+            Self::Few { length, slots } => Cow::Owned(slots[..usize::from(*length)].iter().copied().collect()),
+            Self::Many(bitmap) => Cow::Borrowed(bitmap),
         }
     }
 

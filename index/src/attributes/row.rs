@@ -11,7 +11,7 @@
 
 use zeroize::Zeroize;
 
-use super::bounds::Truth;
+use super::matches::Truth;
 use crate::filter::{Field, FieldSource, Filter, Number, ScalarRef};
 use crate::schema::{FieldType, Schema};
 

@@ -160,13 +160,13 @@ fn check(attributes: &Attributes, model: &BTreeMap<u32, Document>, filter: &Filt
     let matching = model.iter().filter(|(_, document)| filter.matches(&Source(document)));
     let expected: RoaringBitmap = matching.map(|(slot, _)| *slot).collect();
     let found = attributes.matches(filter);
-    prop_assert!(expected.is_subset(&found.bitmap), "{filter:?}: {expected:?} is not within {found:?}");
-    prop_assert!(found.certain.is_subset(&expected), "{filter:?}: {found:?} is not certain, it is {expected:?}");
-    prop_assert!(found.bitmap.is_subset(attributes.live()));
-    if found.exact {
-        prop_assert_eq!(&found.bitmap, &expected, "{:?}", filter);
+    prop_assert!(expected.is_subset(found.possible()), "{filter:?}: {expected:?} is not within {found:?}");
+    prop_assert!(found.certain().is_subset(&expected), "{filter:?}: {found:?} is not certain, it is {expected:?}");
+    prop_assert!(found.possible().is_subset(attributes.live()));
+    if found.is_exact() {
+        prop_assert_eq!(found.possible(), &expected, "{:?}", filter);
     }
-    prop_assert!(found.exact || !is_indexed(filter), "indexed fields give exact answers");
+    prop_assert!(found.is_exact() || !is_indexed(filter), "indexed fields give exact answers");
     Ok(())
 }
 
@@ -274,9 +274,38 @@ fn a_condition_that_is_not_indexed_stays_a_superset_under_not() {
     let not = |filter| Filter::Not(Box::new(filter));
     let slots = |slots: &[u32]| slots.iter().copied().collect::<RoaringBitmap>();
     let found = attributes.matches(&not(unknown()));
-    assert_eq!((found.exact, found.certain, found.bitmap), (false, slots(&[]), slots(&[0, 1])));
+    assert_eq!((found.is_exact(), found.certain(), found.possible()), (false, &slots(&[]), &slots(&[0, 1])));
     let found = attributes.matches(&not(Filter::All(vec![is_a(), unknown()])));
-    assert_eq!((found.exact, found.certain, found.bitmap), (false, slots(&[1]), slots(&[0, 1])));
+    assert_eq!((found.is_exact(), found.certain(), found.possible()), (false, &slots(&[1]), &slots(&[0, 1])));
     let found = attributes.matches(&Filter::Any(vec![is_a(), Filter::All(vec![]), unknown()]));
-    assert_eq!((found.exact, found.bitmap), (true, slots(&[0, 1])));
+    assert_eq!((found.is_exact(), found.possible()), (true, &slots(&[0, 1])));
+}
+
+#[test]
+fn who_leaves_out_nobody_is_known_without_a_copy() {
+    let nobody = || Filter::Any(vec![]);
+    let number = |test| Filter::Where(Condition { field: Field::Metadata("deep.count".into()), test });
+    for documents in [3, 200] {
+        let mut attributes = Attributes::new(schema());
+        for slot in 0..documents {
+            let value = Scalar::Integer(i64::from(slot));
+            let document: Document = vec![(Field::Metadata("deep.count".into()), vec![Some(value)])];
+            let row = attributes.read(&Source(&document));
+            attributes.insert(slot, row);
+        }
+        let live = attributes.live();
+        let everybody = [
+            Filter::All(vec![]),
+            Filter::Not(Box::new(nobody())),
+            Filter::All(vec![Filter::All(vec![]), Filter::Not(Box::new(number(Test::Lt(Scalar::Integer(0)))))]),
+            number(Test::Exists(true)),
+            Filter::Any(vec![number(Test::Gte(Scalar::Integer(0))), nobody()]),
+        ];
+        for filter in everybody {
+            assert!(attributes.matches(&filter).is_everybody(live), "{filter:?}");
+        }
+        for filter in [nobody(), number(Test::Gt(Scalar::Integer(0))), number(Test::Exists(false))] {
+            assert!(!attributes.matches(&filter).is_everybody(live), "{filter:?}");
+        }
+    }
 }

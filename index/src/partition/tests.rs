@@ -1,5 +1,6 @@
 //! Partitions as the engine uses them: exact against brute force over random histories, and the table of bad input.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use proptest::prelude::{Just, ProptestConfig, Strategy as Values, prop_assert, prop_assert_eq, prop_oneof, proptest};
@@ -331,12 +332,12 @@ fn edges_give_correct_results() {
     let none = partition.matches(&Filter::Any(vec![]));
     let masked = SearchRequest { matches: Some(&none), ..request(&vector, 3) };
     assert!(nothing(partition.search(&masked).unwrap()));
-    let stale = Matches { bitmap: (0..9000).collect(), certain: (0..9000).collect(), exact: true };
+    let stale = Matches::exactly(Cow::Owned((0..9000).collect()));
     let masked = SearchRequest { matches: Some(&stale), ..request(&vector, 3) };
     assert_eq!(partition.search(&masked).unwrap().hits.len(), 1, "slots that were never used are no hits");
     let unknown = Filter::Where(Condition { field: Field::Metadata("never".into()), test: Test::Exists(true) });
     let found = partition.matches(&unknown);
-    assert_eq!((found.exact, found.bitmap.len(), found.certain.len()), (false, 2, 0));
+    assert_eq!((found.is_exact(), found.possible().len(), found.certain().len()), (false, 2, 0));
     assert!(!partition.remove(&key(3)));
     assert!(partition.remove(&key(1)) && partition.remove(&key(2)) && partition.is_empty());
     assert!(nothing(partition.search(&request(&vector, 10)).unwrap()), "all deleted");
