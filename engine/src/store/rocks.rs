@@ -13,8 +13,8 @@ use cairn_proto::storage::{AppliedRecord, StoreHeader};
 use prost::Message;
 use rocksdb::checkpoint::Checkpoint as RocksCheckpoint;
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DB, DBCompressionType,
-    FlushOptions, LogLevel, ReadOptions, ReadTier, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, BlockBasedTablePinningTier, BottommostLevelCompaction, Cache,
+    CompactOptions, DB, DBCompressionType, FlushOptions, LogLevel, ReadOptions, ReadTier, WriteBatch, WriteOptions,
 };
 
 use crate::crypto::ClusterId;
@@ -57,7 +57,8 @@ fn rocks_options(options: &Options) -> rocksdb::Options {
     table.set_bloom_filter(10.0, false);
     table.set_index_type(BlockBasedIndexType::BinarySearch);
     table.set_cache_index_and_filter_blocks(true);
-    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // Every lookup reads them, several times over; some two bytes for each row.
+    table.set_unpartitioned_pinning_tier(BlockBasedTablePinningTier::All);
 
     let mut rocks = rocksdb::Options::default();
     rocks.set_block_based_table_factory(&table);
