@@ -171,7 +171,7 @@ mutant read-confirmation -p cairn-raft --test cluster reads::
 
 take raft/src/node/read.rs 'await_applied(core, point.index, until).await?;
     core.reads' 'core.reads'
-mutant read-index-wait -p cairn-raft --test cluster replication::any_node_takes_writes
+mutant read-index-wait -p cairn-raft --test cluster reads::a_node_that_lags_behind
 
 take raft/src/types/convert.rs 'LogId { term: leader.term, leader_node_id: leader.node_id,' \
   'LogId { term: leader.node_id, leader_node_id: leader.term,'

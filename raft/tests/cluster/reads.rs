@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use cairn_raft::{Node, ReadError, ReadLevel};
 use futures::FutureExt as _;
 
+use crate::disks::Trouble;
 use crate::links::start_linked;
 use crate::scripted::Follower;
 use crate::support::{Cluster, count, in_time, memory, ready, space, try_write, write};
@@ -83,6 +84,31 @@ async fn a_node_that_is_cut_off_serves_reads_up_to_the_age_they_allow_and_no_old
     // Nothing that it knew when it was cut off is that young: it asks the leader again.
     links.mend();
     assert_eq!(count(&node, ReadLevel::MaxStaleness(SHORT)).await, 2);
+}
+
+/// The leader says up to where a reader must see; this node learns of the write only when its disk lets it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lags_behind_answers_once_it_has_caught_up() {
+    let mut cluster = Cluster::of(3);
+    let disks: Vec<Trouble> = (0..3).map(|_| Trouble::with_sync_time(Duration::from_millis(500))).collect();
+    cluster.start_all_on(&disks).await;
+    write(cluster.node(1), space()).await;
+    let slow = cluster.follower().await;
+    let node = Arc::clone(cluster.node(slow));
+    let other = cluster.nodes().find(|other| other.node_id() != slow).unwrap();
+    assert_eq!(count(&node, ReadLevel::Linearizable).await, 0);
+
+    disks[slow as usize - 1].slow_down(true);
+    let mut written = 0;
+    loop {
+        let acknowledged = write(other, memory(&format!("m{written}"), "tea")).await.position.index;
+        written += 1;
+        if node.engine().applied().log_id.unwrap().index < acknowledged {
+            break;
+        }
+        assert!(written < 100, "it never lags behind");
+    }
+    assert_eq!(count(&node, ReadLevel::Linearizable).await, written);
 }
 
 /// A reader that waits out its deadline on such a node has no time left for another.
