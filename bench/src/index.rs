@@ -115,6 +115,11 @@ pub(crate) fn measure(
     })
 }
 
+/// What a thread has found. A panic of it goes on here: what the others have measured without it is of no use.
+pub(crate) fn unless_panicked<T>(ended: std::thread::Result<T>) -> T {
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// Queries a second with one thread for each core, which take the next query as soon as they are done.
 pub(crate) fn all_threads(
     queries: usize,
@@ -134,7 +139,7 @@ pub(crate) fn all_threads(
             }
         };
         let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        running.into_iter().try_for_each(|thread| thread.join().unwrap_or(Ok(())))
+        running.into_iter().try_for_each(|thread| unless_panicked(thread.join()))
     })?;
     Ok(queries as f64 / start.elapsed().as_secs_f64())
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::BenchError;
 use crate::corpus::{Corpus, NEIGHBOURS};
+use crate::index::unless_panicked;
 use crate::systems::{Cairn, key};
 
 /// Arguments of `mixed`.
@@ -96,14 +97,14 @@ fn phase(shared: &Shared<'_>, writes: u64, duration: Duration, round: u32) -> Re
             scope.spawn(|| write(shared, writes));
             scope.spawn(|| keep_up(shared))
         });
-        let others: Vec<_> = (1..shared.searchers).map(|_| scope.spawn(|| search(shared, duration))).collect();
-        let mut searches = search(shared, duration);
-        for other in others {
-            let more = joined(other);
-            searches = searches.and_then(|searches| more.map(|more| searches.and(more)));
-        }
+        let searchers: Vec<_> =
+            (0..shared.searchers.max(1)).map(|_| scope.spawn(|| search(shared, duration))).collect();
+        let ended: Vec<_> = searchers.into_iter().map(ScopedJoinHandle::join).collect();
+        // Also where one of them has panicked: else those who write would go on for ever.
         shared.is_over.store(true, Ordering::Relaxed);
-        let sections = upkeep.map(joined).unwrap_or_default();
+        let mut searches = ended.into_iter().map(unless_panicked);
+        let searches = searches.try_fold(Searches::default(), |all, more| more.map(|more| all.and(more)));
+        let sections = upkeep.map(|thread| unless_panicked(thread.join())).unwrap_or_default();
         searches.map(|searches| (searches, sections))
     })?;
     times_us.sort_by(f64::total_cmp);
@@ -127,11 +128,6 @@ fn phase(shared: &Shared<'_>, writes: u64, duration: Duration, round: u32) -> Re
         "waiting": partition.waiting(),
         "unreachable": partition.unreachable(),
     }))
-}
-
-/// What a thread has found. A panic of it goes on here: what the others measured meanwhile is of no use.
-fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// How long searches took, and how long of that they waited for the lock.

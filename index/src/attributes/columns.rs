@@ -6,7 +6,7 @@ use std::ops::Bound;
 use roaring::RoaringBitmap;
 
 use super::keywords::Keywords;
-use super::matches::{Matches, Slots, without};
+use super::matches::{Matches, Slots, union, without};
 use super::numbers::Numbers;
 use super::row::{Row, RowWriter, Value, field_count, field_number, fields};
 use crate::filter::{Condition, Filter, Number, Scalar, Test};
@@ -171,7 +171,7 @@ impl Column {
 
     fn equal_any(&self, operands: &[Scalar], live: &RoaringBitmap) -> Slots<'_> {
         let each = operands.iter().map(|operand| self.equal(operand, live));
-        each.reduce(|all, next| Cow::Owned(all.into_owned() | &*next)).unwrap_or_default()
+        each.reduce(|all, next| union(all, next, live)).unwrap_or_default()
     }
 
     fn range(&self, side: Side<'_>, live: &RoaringBitmap) -> Slots<'_> {

@@ -118,7 +118,7 @@ fn intersection<'a>(a: Slots<'a>, b: Slots<'a>, live: &RoaringBitmap) -> Slots<'
     }
 }
 
-fn union<'a>(a: Slots<'a>, b: Slots<'a>, live: &RoaringBitmap) -> Slots<'a> {
+pub(super) fn union<'a>(a: Slots<'a>, b: Slots<'a>, live: &RoaringBitmap) -> Slots<'a> {
     match (a, b) {
         (a, b) if b.is_empty() || is_all(&a, live) => a,
         (a, b) if a.is_empty() || is_all(&b, live) => b,
