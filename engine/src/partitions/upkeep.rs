@@ -89,13 +89,13 @@ fn do_some(slot: &Slot, batch_max: usize) -> bool {
     let _one_at_a_time = slot.linking.lock();
     let (before, batch, threads, each) = match &*slot.state.read() {
         State::Ready(partition) => {
-            // Before anything is planned: for hnsw_rs, that is to insert.
-            let before = partition.upkeep_left();
-            if partition.waiting() > MANY {
-                (before, partition.next_batch(batch_max), cores(), PLANNED_PER_THREAD_OF_MANY)
+            let (batch_max, threads, each) = if partition.waiting() > MANY {
+                (batch_max, cores(), PLANNED_PER_THREAD_OF_MANY)
             } else {
-                (before, partition.next_batch(PLANNED_PER_THREAD), 1, PLANNED_PER_THREAD)
-            }
+                (PLANNED_PER_THREAD, 1, PLANNED_PER_THREAD)
+            };
+            // What is left is counted before anything is planned: for hnsw_rs, that is to insert.
+            (partition.upkeep_left(), partition.next_batch(batch_max), threads, each)
         }
         _ => return false,
     };
