@@ -9,9 +9,7 @@ use super::walk::{Scratch, Target, signed};
 use super::{DEGREE_MAX, Graph, IS_ROOT};
 use crate::vectors::VectorStore;
 
-/// How many nodes the walk for a new node keeps.
-const LINK_WIDTH: usize = 96;
-/// The same where signs rule out most of what it meets.
+/// How many nodes the walk for a new node keeps at least where signs rule out most of what it meets.
 const LINK_WIDTH_BY_SIGNS: usize = 144;
 /// How many neighbours a new node gets at least, where all candidates lie in few directions.
 const LINK_DEGREE_MIN: usize = 12;
@@ -21,7 +19,9 @@ const CHILDREN_MAX: usize = FEW.full / 2;
 /// How many neighbours nodes have.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Degrees {
-    /// What a new node picks.
+    /// How many nodes the walk for a new node keeps.
+    link_width: usize,
+    /// What a new node picks among them.
     picked: usize,
     /// At so many, a row is full.
     full: usize,
@@ -30,9 +30,9 @@ struct Degrees {
 }
 
 /// As long as nodes are not many.
-const FEW: Degrees = Degrees { picked: 24, full: 39, pruned: 30 };
+const FEW: Degrees = Degrees { link_width: 96, picked: 24, full: 39, pruned: 30 };
 /// Measured: docs/decisions/0016.
-const LARGE: Degrees = Degrees { picked: 32, full: DEGREE_MAX, pruned: 38 };
+const LARGE: Degrees = Degrees { link_width: 128, picked: 32, full: DEGREE_MAX, pruned: 38 };
 
 /// The neighbours that a new node gets, found while the graph was only read.
 pub(crate) struct Plan {
@@ -79,6 +79,12 @@ impl Graph {
         if self.count <= self.many { FEW } else { LARGE }
     }
 
+    /// How many nodes the walk for a new node keeps.
+    fn link_width(&self, store: &VectorStore, slot: u32) -> usize {
+        let width = self.degrees().link_width;
+        if store.signs_of(slot).is_some() { width.max(LINK_WIDTH_BY_SIGNS) } else { width }
+    }
+
     /// Adds a node for a slot that has a vector, whose rows no node names, and for which there is room.
     pub(crate) fn link(&mut self, store: &VectorStore, slot: u32) {
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -93,7 +99,7 @@ impl Graph {
         let mut codes = std::mem::take(&mut scratch.codes);
         signed(own, &mut codes);
         let target = Target::of_node(slot, &codes, store);
-        let width = if store.signs_of(slot).is_some() { LINK_WIDTH_BY_SIGNS } else { LINK_WIDTH };
+        let width = self.link_width(store, slot);
         self.walk(store, &target, width, scratch);
         let candidates = nearest(store, slot, &codes, mates, width, scratch);
         scratch.codes = codes;

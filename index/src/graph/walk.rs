@@ -133,16 +133,11 @@ impl Visited {
         }
     }
 
-    /// Whether the slot is seen for the first time.
+    /// Whether the slot is seen for the first time. Does not branch on it, since no processor guesses it.
     #[inline]
     fn insert(&mut self, slot: u32) -> bool {
-        match self.stamps.get_mut(slot as usize) {
-            Some(stamp) if *stamp != self.walk => {
-                *stamp = self.walk;
-                true
-            }
-            _ => false,
-        }
+        let Some(stamp) = self.stamps.get_mut(slot as usize) else { return false };
+        std::mem::replace(stamp, self.walk) != self.walk
     }
 }
 
@@ -271,29 +266,31 @@ impl Graph {
     /// Collects the unseen neighbours of a node, and fetches their codes. Nodes that are gone are stepped over to theirs.
     #[inline]
     fn gather(&self, store: &VectorStore, node: u32, scratch: &mut Scratch) {
-        scratch.fresh.clear();
-        for slot in self.neighbours(node) {
-            if scratch.visited.insert(*slot) {
-                if self.contains(*slot) {
-                    prefetch_first(store, *slot);
-                    scratch.fresh.push(*slot);
-                } else {
-                    self.step_over(store, *slot, scratch);
-                }
-            }
+        let Scratch { visited, fresh, .. } = scratch;
+        let row = self.neighbours(node);
+        // Written whether it is fresh or not, so that nothing branches on it.
+        fresh.resize(row.len(), 0);
+        let mut count = 0;
+        for slot in row {
+            fresh[count] = *slot;
+            count += usize::from(visited.insert(*slot));
         }
+        fresh.truncate(count);
+        if !self.gone.is_empty() {
+            self.step_over_gone(scratch);
+        }
+        scratch.fresh.iter().for_each(|slot| prefetch_first(store, *slot));
     }
 
-    /// Collects the unseen neighbours of a node that is gone.
+    /// Puts unseen neighbours of those that are gone in their place.
     #[cold]
-    fn step_over(&self, store: &VectorStore, gone: u32, scratch: &mut Scratch) {
-        if scratch.fresh.len() >= DEGREE_MAX {
-            return;
-        }
-        for slot in self.neighbours(gone) {
-            if self.contains(*slot) && scratch.visited.insert(*slot) {
-                prefetch_first(store, *slot);
-                scratch.fresh.push(*slot);
+    fn step_over_gone(&self, scratch: &mut Scratch) {
+        let Scratch { visited, fresh, .. } = scratch;
+        let is_gone = |slot: &mut u32| !self.contains(*slot);
+        let gone: Vec<u32> = fresh.extract_if(.., is_gone).collect();
+        for slot in gone.iter().flat_map(|gone| self.neighbours(*gone)) {
+            if fresh.len() < DEGREE_MAX && self.contains(*slot) && visited.insert(*slot) {
+                fresh.push(*slot);
             }
         }
     }
