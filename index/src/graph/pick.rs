@@ -1,4 +1,4 @@
-//! Picking a row: of the nearest nodes those that lie in different directions, such that none is much nearer to another one picked than to the
+//! Picking a row: of the nearest nodes those that lie in different directions, such that none is nearer to another one picked than to the
 //! row's node.
 
 use std::cmp::Ordering;
@@ -119,7 +119,7 @@ pub(super) fn fill(picked: &mut Vec<u32>, candidates: &[Candidate], least: usize
     }
 }
 
-/// Whether one of the picked nodes is much nearer to the candidate than the row's node is.
+/// Whether one of the picked nodes is nearer to the candidate than the row's node is, by that factor: see [`OCCLUSION`].
 pub(super) fn is_occluded(store: &VectorStore, candidate: &Candidate, picked: &[u32], codes: &mut Vec<i8>) -> bool {
     const TOGETHER: usize = 8;
     if picked.is_empty() {
