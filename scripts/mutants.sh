@@ -129,6 +129,31 @@ take raft/src/log_store/mod.rs 'self.reader.wal.append(first_index, encoded, don
         let _ = receiver.recv();'
 mutant sync-off-the-workers -p cairn-raft --test cluster faults::slow_disks
 
+take raft/src/state_machine/apply.rs 'let (reply, answer) = oneshot::channel();' \
+  'if !entries.is_empty() {
+            return apply(&self.jobs_of, &entries);
+        }
+        let (reply, answer) = oneshot::channel();'
+take raft/src/state_machine/apply.rs 'jobs: mpsc::Sender<Job>,
+    /// In' 'jobs: mpsc::Sender<Job>,
+    jobs_of: Arc<Generations>,
+    /// In'
+take raft/src/state_machine/apply.rs 'return Ok(Self { jobs, generations });' 'return Ok(Self { jobs, jobs_of: Arc::clone(&generations), generations });'
+take raft/src/state_machine/apply.rs '#[cfg(test)]
+        let kept = Arc::clone(&generations);' 'let jobs_of = Arc::clone(&generations);
+        #[cfg(test)]
+        let kept = Arc::clone(&generations);'
+take raft/src/state_machine/apply.rs 'Ok(Self {
+            jobs,' 'Ok(Self {
+            jobs,
+            jobs_of,'
+mutant apply-off-the-workers -p cairn-raft --lib state_machine::tests::what_holds_up
+
+take raft/src/state_machine/generation.rs 'let next = open_engine(&self.group_dir, number,' \
+  'write_current(&self.group_dir, number)?;
+        let next = open_engine(&self.group_dir, number,'
+mutant switch-at-the-end -p cairn-raft --lib state_machine::generation::tests
+
 take engine/src/store/rocks.rs 'let db = DB::open(&rocks_options(options), dir)' \
   'rocksdb::Options::default().create_if_missing(true);
         let mut several = rocks_options(options);

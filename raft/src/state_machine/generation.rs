@@ -120,6 +120,12 @@ impl Generations {
         Arc::clone(&self.current.read())
     }
 
+    /// Has nobody get at the generation in use, until what this returns is dropped.
+    #[cfg(test)]
+    pub(super) fn withhold(&self) -> impl Drop + '_ {
+        self.current.write()
+    }
+
     /// Makes the files in `received` the next generation, opens it, lets `check` look at it, and switches. Blocks.
     ///
     /// A crash before `CURRENT` is replaced leaves the old generation in use.
@@ -202,4 +208,131 @@ pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use cairn_engine::crypto::ClusterId;
+    use cairn_engine::keyring::RootKey;
+    use cairn_engine::{ApplyEntry, EntryBody, LogId};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A place for generations, and what they need.
+    struct Place {
+        dir: TempDir,
+        options: Options,
+        keyring: Arc<Keyring>,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let root_key = RootKey::from_bytes(&[7; 32]);
+            let keyring = Keyring::create(&dir.path().join("keyring"), &root_key, ClusterId([1; 16])).unwrap();
+            let mut options = Options::new(dir.path());
+            options.block_cache_bytes = 1 << 20;
+            Self { options, keyring: Arc::new(keyring), dir }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+
+        fn open(&self, name: &str, first_start: bool) -> Generations {
+            Generations::open(&self.path(name), &self.options, Arc::clone(&self.keyring), first_start, None).unwrap()
+        }
+
+        /// What a start makes of a directory: the number of the generation, the index that it has applied, and the generations whose
+        /// directories are there then.
+        fn restart(&self, name: &str) -> (u64, u64, Vec<String>) {
+            let generations = self.open(name, false);
+            let current = generations.current();
+            let is_generation = |name: &String| name.starts_with("gen-");
+            let mut left: Vec<String> = names_in(&self.path(name)).into_iter().filter(is_generation).collect();
+            left.sort();
+            (current.number(), current.applied().log_id.unwrap().index, left)
+        }
+    }
+
+    fn names_in(dir: &Path) -> Vec<String> {
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    fn copy_all(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for name in names_in(from) {
+            let (from, to) = (from.join(&name), to.join(&name));
+            if from.is_dir() {
+                copy_all(&from, &to);
+            } else {
+                fs::copy(&from, &to).unwrap();
+            }
+        }
+    }
+
+    fn apply_up_to(engine: &Engine, index: u64) {
+        let entry = |index| ApplyEntry { log_id: LogId { term: 1, node_id: 1, index }, body: EntryBody::Blank };
+        engine.apply(&(1..=index).map(entry).collect::<Vec<_>>()).unwrap();
+        engine.flush().unwrap();
+    }
+
+    /// The directory as it is at each step of an installation is what a crash there leaves behind.
+    #[test]
+    fn a_crash_at_any_step_of_an_installation_leaves_the_old_state_or_the_new_one() {
+        let place = Place::new();
+        let other = place.open("other", true);
+        apply_up_to(&other.current(), 9);
+        other.current().checkpoint(&place.path("received")).unwrap();
+        let generations = place.open("group", true);
+        apply_up_to(&generations.current(), 3);
+        let save = |name: &str| copy_all(&place.path("group"), &place.path(name));
+
+        save("before");
+        copy_all(&place.path("received"), &place.path("before/gen-000002"));
+        let installed = generations.install(&place.path("received"), |next| {
+            assert_eq!(next.applied().log_id.unwrap().index, 9);
+            save("opened");
+            save("switching");
+            fs::write(place.path("switching/CURRENT.tmp"), "gen-0000").unwrap();
+            Ok(())
+        });
+        installed.unwrap();
+        let old = place.path("group/gen-000001");
+        while old.exists() {
+            std::thread::yield_now();
+        }
+        save("after");
+        save("switched");
+        copy_all(&place.path("opened/gen-000001"), &place.path("switched/gen-000001"));
+        drop(generations);
+
+        for crashed in ["before", "opened", "switching"] {
+            assert_eq!(place.restart(crashed), (1, 3, vec!["gen-000001".to_string()]), "{crashed}");
+        }
+        for crashed in ["switched", "after"] {
+            assert_eq!(place.restart(crashed), (2, 9, vec!["gen-000002".to_string()]), "{crashed}");
+        }
+    }
+
+    /// What cannot be used must not be in use after the next start either.
+    #[test]
+    fn a_snapshot_that_is_refused_changes_nothing() {
+        let place = Place::new();
+        let other = place.open("other", true);
+        apply_up_to(&other.current(), 9);
+        let generations = place.open("group", true);
+        apply_up_to(&generations.current(), 3);
+
+        other.current().checkpoint(&place.path("received")).unwrap();
+        let refused = generations.install(&place.path("received"), |_| Err("it is another one".to_string()));
+        assert!(refused.unwrap_err().to_string().contains("it is another one"));
+        fs::create_dir(place.path("torn")).unwrap();
+        fs::write(place.path("torn/CURRENT"), "MANIFEST-000005\n").unwrap();
+        assert!(generations.install(&place.path("torn"), |_| Ok(())).is_err());
+        assert_eq!((generations.current().number(), generations.current().applied().log_id.unwrap().index), (1, 3));
+        drop(generations);
+        assert_eq!(place.restart("group"), (1, 3, vec!["gen-000001".to_string()]));
+    }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use cairn_engine::Options;
 use cairn_engine::crypto::ClusterId;
 use cairn_engine::keyring::{Keyring, RootKey};
+use futures::FutureExt as _;
 use openraft::StorageError;
 use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
@@ -80,6 +81,29 @@ async fn an_entry_that_is_no_command_stops_the_node() {
     let reason = machine.shared.fatal().borrow().clone().unwrap();
     assert!(reason.contains("could not be applied"), "{reason}");
     assert_eq!(driven(&mut machine).applied_state().await.unwrap().0, None);
+}
+
+/// All of a node's tasks may share one thread: it must not stand still while RocksDB does.
+#[tokio::test(flavor = "current_thread")]
+async fn what_holds_up_the_state_holds_up_no_async_worker() {
+    let store = Builder::new();
+    let (_dir, _log, mut machine) = store.build().await.unwrap();
+    let generations = Arc::clone(&machine.shared.generations);
+    let (held, is_held) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let holder = std::thread::spawn(move || {
+        let _held = generations.withhold();
+        held.send(()).unwrap();
+        // Where the worker itself waits for it, the worker cannot say when to let go.
+        let _ = released.recv_timeout(std::time::Duration::from_secs(2));
+    });
+    is_held.recv().unwrap();
+    let entry = Entry { log_id: LogId::new(LeaderId { term: 1, node_id: 1 }, 0), payload: EntryPayload::Blank };
+    let mut applying = Box::pin(driven(&mut machine).apply(futures::stream::iter([Ok((entry, None))])));
+    assert!((&mut applying).now_or_never().is_none(), "the worker has waited for the state");
+    release.send(()).unwrap();
+    applying.await.unwrap();
+    holder.join().unwrap();
 }
 
 /// Makes taking snapshots impossible until the returned path is removed.

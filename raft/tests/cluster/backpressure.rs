@@ -97,6 +97,30 @@ async fn a_follower_on_a_slow_link_costs_neither_the_leader_nor_a_write() {
     assert_equal(&cluster).await;
 }
 
+/// All that it lacks takes longer to arrive than a call has time; what has arrived counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_on_a_slow_link_catches_up_over_it() {
+    let mut cluster = Cluster::of(3);
+    let links = start_linked(&mut cluster).await;
+    write(cluster.node(1), space()).await;
+    let before = leadership(&cluster).await;
+    let slow = cluster.follower().await;
+
+    links.cut_off(slow);
+    let content = content();
+    for number in 0..128 {
+        write(cluster.node(before.0), memory(&format!("m{number}"), &content)).await;
+    }
+    let applied = |id| cluster.node(id).status().applied_index.unwrap_or(0);
+    let behind = applied(before.0) - applied(slow);
+    assert!(behind > 100, "it lacks more than 2 MiB: {behind} entries");
+    links.mend();
+    links.slow_down(slow, 192 << 10);
+    assert_eq!(count(cluster.node(slow), ReadLevel::Linearizable).await, 128);
+    assert_eq!(leadership(&cluster).await, before);
+    assert_equal(&cluster).await;
+}
+
 /// A write that was taken on: its memory, and its end.
 type TakenOn = (String, BoxFuture<'static, Result<Applied, ProposeError>>);
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cairn_proto::storage::Command;
 use cairn_raft::{ProposeError, ReadError, ReadLevel};
 
 use crate::disks::Trouble;
 use crate::support::{
-    Cluster, count, eventually, in_time, memory, memory_of_request, missing, space, try_write, write,
+    Cluster, PATIENCE, count, eventually, in_time, memory, memory_of_request, missing, space, try_write, write,
 };
 
 /// How long a slow disk takes to sync.
@@ -82,6 +83,19 @@ async fn slow_disks_hold_up_nothing_but_the_writes_that_wait_for_them() {
     };
     let (_, longest) = tokio::join!(writing, longest);
     assert!(longest < SYNC_TIME / 2, "everything stood still for {longest:?}");
+}
+
+/// Whoever went on after an entry that it cannot apply would have a state of its own from then on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_cannot_be_applied_stops_the_node_with_the_reason() {
+    let cluster = Cluster::running(1).await;
+    let node = cluster.node(1);
+    write(node, space()).await;
+    let proposed = node.propose(Command::default(), in_time()).await;
+    assert!(matches!(proposed, Err(ProposeError::Stopped { .. } | ProposeError::Unavailable { .. })), "{proposed:?}");
+    let reason = tokio::time::timeout(PATIENCE, node.failed()).await.unwrap();
+    assert!(reason.contains("could not be applied"), "{reason}");
+    assert!(!node.is_alive());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
