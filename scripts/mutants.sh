@@ -129,24 +129,9 @@ take raft/src/log_store/mod.rs 'self.reader.wal.append(first_index, encoded, don
         let _ = receiver.recv();'
 mutant sync-off-the-workers -p cairn-raft --test cluster faults::slow_disks
 
-take raft/src/state_machine/apply.rs 'let (reply, answer) = oneshot::channel();' \
-  'if !entries.is_empty() {
-            return apply(&self.jobs_of, &entries);
-        }
-        let (reply, answer) = oneshot::channel();'
-take raft/src/state_machine/apply.rs 'jobs: mpsc::Sender<Job>,
-    /// In' 'jobs: mpsc::Sender<Job>,
-    jobs_of: Arc<Generations>,
-    /// In'
-take raft/src/state_machine/apply.rs 'return Ok(Self { jobs, generations });' 'return Ok(Self { jobs, jobs_of: Arc::clone(&generations), generations });'
-take raft/src/state_machine/apply.rs '#[cfg(test)]
-        let kept = Arc::clone(&generations);' 'let jobs_of = Arc::clone(&generations);
-        #[cfg(test)]
-        let kept = Arc::clone(&generations);'
-take raft/src/state_machine/apply.rs 'Ok(Self {
-            jobs,' 'Ok(Self {
-            jobs,
-            jobs_of,'
+take raft/src/state_machine/apply.rs 'if crate::sim::is_running() {
+            crate::sim::before' 'if !entries.is_empty() {
+            crate::sim::before'
 mutant apply-off-the-workers -p cairn-raft --lib state_machine::tests::what_holds_up
 
 take raft/src/state_machine/generation.rs 'let next = open_engine(&self.group_dir, number,' \

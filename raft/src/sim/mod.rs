@@ -45,6 +45,7 @@ use self::history::{History, Op};
 use self::node::SimNode;
 use self::runtime::{Entered, SimRuntime, sleep};
 use self::world::World;
+pub(crate) use self::world::copy_as_it_is;
 use crate::types::{Entry, EntryPayload, LogCommand, PeerNode, Response, TypeConfig, Vote};
 
 /// The time of a simulation during which things break.

@@ -254,7 +254,7 @@ impl World {
 }
 
 /// Copies a directory of stores at one moment: again, where a store has merged files meanwhile.
-fn copy_as_it_is(from: &Path, to: &Path) {
+pub(crate) fn copy_as_it_is(from: &Path, to: &Path) {
     loop {
         let before = files_below(from);
         for (path, _) in &before {

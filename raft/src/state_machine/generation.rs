@@ -212,64 +212,35 @@ pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use cairn_engine::crypto::ClusterId;
-    use cairn_engine::keyring::RootKey;
     use cairn_engine::{ApplyEntry, EntryBody, LogId};
-    use tempfile::TempDir;
 
     use super::*;
+    use crate::sim::copy_as_it_is;
+    use crate::state_machine::tests::Builder;
 
-    /// A place for generations, and what they need.
-    struct Place {
-        dir: TempDir,
-        options: Options,
-        keyring: Arc<Keyring>,
+    /// Generations that have applied up to 3, and at `received` a snapshot of others that have applied up to 9.
+    fn before_an_installation(stores: &Builder) -> Generations {
+        let other = stores.generations(&stores.path("other"), true);
+        apply_up_to(&other.current(), 9);
+        other.current().checkpoint(&stores.path("received")).unwrap();
+        let generations = stores.generations(&stores.path("group"), true);
+        apply_up_to(&generations.current(), 3);
+        generations
     }
 
-    impl Place {
-        fn new() -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            let root_key = RootKey::from_bytes(&[7; 32]);
-            let keyring = Keyring::create(&dir.path().join("keyring"), &root_key, ClusterId([1; 16])).unwrap();
-            let mut options = Options::new(dir.path());
-            options.block_cache_bytes = 1 << 20;
-            Self { options, keyring: Arc::new(keyring), dir }
-        }
-
-        fn path(&self, name: &str) -> PathBuf {
-            self.dir.path().join(name)
-        }
-
-        fn open(&self, name: &str, first_start: bool) -> Generations {
-            Generations::open(&self.path(name), &self.options, Arc::clone(&self.keyring), first_start, None).unwrap()
-        }
-
-        /// What a start makes of a directory: the number of the generation, the index that it has applied, and the generations whose
-        /// directories are there then.
-        fn restart(&self, name: &str) -> (u64, u64, Vec<String>) {
-            let generations = self.open(name, false);
-            let current = generations.current();
-            let is_generation = |name: &String| name.starts_with("gen-");
-            let mut left: Vec<String> = names_in(&self.path(name)).into_iter().filter(is_generation).collect();
-            left.sort();
-            (current.number(), current.applied().log_id.unwrap().index, left)
-        }
+    fn applied_index(engine: &Engine) -> u64 {
+        engine.applied().log_id.unwrap().index
     }
 
-    fn names_in(dir: &Path) -> Vec<String> {
-        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-    }
-
-    fn copy_all(from: &Path, to: &Path) {
-        fs::create_dir_all(to).unwrap();
-        for name in names_in(from) {
-            let (from, to) = (from.join(&name), to.join(&name));
-            if from.is_dir() {
-                copy_all(&from, &to);
-            } else {
-                fs::copy(&from, &to).unwrap();
-            }
-        }
+    /// What a start makes of a directory: the number of the generation, the index that it has applied, and the generations whose
+    /// directories are there then.
+    fn restart(stores: &Builder, name: &str) -> (u64, u64, Vec<String>) {
+        let dir = stores.path(name);
+        let current = stores.generations(&dir, false).current();
+        let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut left: Vec<String> = names.filter(|name| name.starts_with("gen-")).collect();
+        left.sort();
+        (current.number(), applied_index(&current), left)
     }
 
     fn apply_up_to(engine: &Engine, index: u64) {
@@ -281,58 +252,49 @@ mod tests {
     /// The directory as it is at each step of an installation is what a crash there leaves behind.
     #[test]
     fn a_crash_at_any_step_of_an_installation_leaves_the_old_state_or_the_new_one() {
-        let place = Place::new();
-        let other = place.open("other", true);
-        apply_up_to(&other.current(), 9);
-        other.current().checkpoint(&place.path("received")).unwrap();
-        let generations = place.open("group", true);
-        apply_up_to(&generations.current(), 3);
-        let save = |name: &str| copy_all(&place.path("group"), &place.path(name));
+        let stores = Builder::new();
+        let generations = before_an_installation(&stores);
+        let save = |name: &str| copy_as_it_is(&stores.path("group"), &stores.path(name));
 
         save("before");
-        copy_all(&place.path("received"), &place.path("before/gen-000002"));
-        let installed = generations.install(&place.path("received"), |next| {
-            assert_eq!(next.applied().log_id.unwrap().index, 9);
+        copy_as_it_is(&stores.path("received"), &stores.path("before/gen-000002"));
+        let installed = generations.install(&stores.path("received"), |next| {
+            assert_eq!(applied_index(next), 9);
             save("opened");
             save("switching");
-            fs::write(place.path("switching/CURRENT.tmp"), "gen-0000").unwrap();
+            fs::write(stores.path("switching/CURRENT.tmp"), "gen-0000").unwrap();
             Ok(())
         });
         installed.unwrap();
-        let old = place.path("group/gen-000001");
+        let old = stores.path("group/gen-000001");
         while old.exists() {
             std::thread::yield_now();
         }
         save("after");
         save("switched");
-        copy_all(&place.path("opened/gen-000001"), &place.path("switched/gen-000001"));
+        copy_as_it_is(&stores.path("opened/gen-000001"), &stores.path("switched/gen-000001"));
         drop(generations);
 
         for crashed in ["before", "opened", "switching"] {
-            assert_eq!(place.restart(crashed), (1, 3, vec!["gen-000001".to_string()]), "{crashed}");
+            assert_eq!(restart(&stores, crashed), (1, 3, vec!["gen-000001".to_string()]), "{crashed}");
         }
         for crashed in ["switched", "after"] {
-            assert_eq!(place.restart(crashed), (2, 9, vec!["gen-000002".to_string()]), "{crashed}");
+            assert_eq!(restart(&stores, crashed), (2, 9, vec!["gen-000002".to_string()]), "{crashed}");
         }
     }
 
     /// What cannot be used must not be in use after the next start either.
     #[test]
     fn a_snapshot_that_is_refused_changes_nothing() {
-        let place = Place::new();
-        let other = place.open("other", true);
-        apply_up_to(&other.current(), 9);
-        let generations = place.open("group", true);
-        apply_up_to(&generations.current(), 3);
-
-        other.current().checkpoint(&place.path("received")).unwrap();
-        let refused = generations.install(&place.path("received"), |_| Err("it is another one".to_string()));
+        let stores = Builder::new();
+        let generations = before_an_installation(&stores);
+        let refused = generations.install(&stores.path("received"), |_| Err("it is another one".to_string()));
         assert!(refused.unwrap_err().to_string().contains("it is another one"));
-        fs::create_dir(place.path("torn")).unwrap();
-        fs::write(place.path("torn/CURRENT"), "MANIFEST-000005\n").unwrap();
-        assert!(generations.install(&place.path("torn"), |_| Ok(())).is_err());
-        assert_eq!((generations.current().number(), generations.current().applied().log_id.unwrap().index), (1, 3));
+        fs::create_dir(stores.path("torn")).unwrap();
+        fs::write(stores.path("torn/CURRENT"), "MANIFEST-000005\n").unwrap();
+        assert!(generations.install(&stores.path("torn"), |_| Ok(())).is_err());
+        assert_eq!((generations.current().number(), applied_index(&generations.current())), (1, 3));
         drop(generations);
-        assert_eq!(place.restart("group"), (1, 3, vec!["gen-000001".to_string()]));
+        assert_eq!(restart(&stores, "group"), (1, 3, vec!["gen-000001".to_string()]));
     }
 }

@@ -1,5 +1,6 @@
 //! openraft's own suite for storage, over the real engine and the real log.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,17 +20,28 @@ use crate::snapshot::{SnapshotData, SnapshotStore};
 use crate::types::{Entry, EntryPayload, GROUP, LeaderId, LogCommand, LogId, TypeConfig};
 use crate::wal::{SealContext, WalOptions};
 
-struct Builder {
+/// Makes stores below one directory, under one keyring.
+pub(super) struct Builder {
     dir: TempDir,
     keyring: Arc<Keyring>,
 }
 
 impl Builder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root_key = RootKey::from_bytes(&[7; 32]);
         let keyring = Keyring::create(&dir.path().join("keyring"), &root_key, ClusterId([1; 16])).unwrap();
         Self { dir, keyring: Arc::new(keyring) }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(super) fn generations(&self, group_dir: &Path, first_start: bool) -> Generations {
+        let mut options = Options::new(group_dir);
+        options.block_cache_bytes = 1 << 20;
+        Generations::open(group_dir, &options, Arc::clone(&self.keyring), first_start, None).unwrap()
     }
 }
 
@@ -37,13 +49,10 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
         // Below one directory, since a snapshot moves from one store to another by a rename.
         let dir = tempfile::tempdir_in(self.dir.path()).unwrap();
-        let keyring = Arc::clone(&self.keyring);
-        let seal = SealContext { keyring: Arc::clone(&keyring), node_id: 1, group: GROUP };
+        let seal = SealContext { keyring: Arc::clone(&self.keyring), node_id: 1, group: GROUP };
         let options = WalOptions { segment_bytes: 64 << 10, ..WalOptions::default() };
         let (log, _) = LogStore::open(&dir.path().join("wal"), options, seal, 1 << 20).unwrap();
-        let mut options = Options::new(dir.path());
-        options.block_cache_bytes = 1 << 20;
-        let generations = Generations::open(&dir.path().join("group-0"), &options, keyring, true, None).unwrap();
+        let generations = self.generations(&dir.path().join("group-0"), true);
         let snapshots = SnapshotStore::open(dir.path().join("group-0").join("snapshots")).unwrap();
         let shared = Shared::new(Arc::new(generations), snapshots, Limits::default());
         Ok((dir, log, StateMachine::new(Arc::new(shared)).unwrap()))
