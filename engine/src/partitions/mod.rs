@@ -30,6 +30,8 @@
 //!
 //! Large partitions have a graph, which `upkeep.rs` looks after in the background. Nothing waits for that.
 
+#[cfg(test)]
+mod bed;
 mod checkpoint;
 mod records;
 mod refill;

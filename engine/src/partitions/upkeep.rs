@@ -75,11 +75,16 @@ fn run(keeper: &Keeper, queue: &Queue<Arc<Slot>>) {
 /// Does some upkeep for a writer that has made so many changes, if too much is left: twice as much as it has added, so that
 /// it catches up in the end, and no write waits for all that a partition has left after its start.
 pub(super) fn catch_up(slot: &Slot, changes: usize) {
-    let is_behind = || matches!(&*slot.state.read(), State::Ready(partition) if partition.upkeep_left() > LEFT_MAX);
-    for _ in 0..(changes * 2).div_ceil(BATCH_OF_WRITER) {
-        if !is_behind() || !do_some(slot, BATCH_OF_WRITER) {
-            return;
-        }
+    // Batches are small while few vectors are linked, so what is left is counted and not the batches.
+    let enough = left(slot).saturating_sub(changes as u64 * 2).max(LEFT_MAX);
+    while left(slot) > enough && do_some(slot, BATCH_OF_WRITER) {}
+}
+
+/// How many steps of upkeep are left to do for a partition.
+fn left(slot: &Slot) -> u64 {
+    match &*slot.state.read() {
+        State::Ready(partition) => partition.upkeep_left(),
+        _ => 0,
     }
 }
 
@@ -126,4 +131,54 @@ fn do_some(slot: &Slot, batch_max: usize) -> bool {
 /// The tier that serves a partition's searches.
 pub(super) fn tier(partition: &Partition) -> &'static str {
     if partition.has_graph() { "graph" } else { "flat" }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::partitions::bed::{Bed, SPACE};
+
+    const BATCH: u64 = 400;
+
+    /// A partition that the thread never gets, so that nobody but its writers links.
+    fn without_thread(bed: &Bed) -> Arc<Slot> {
+        let slot = bed.engine.partitions().slot(SPACE);
+        while left(&slot) > 0 || slot.is_in_upkeep.swap(true, Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        slot
+    }
+
+    #[test]
+    fn up_to_the_bound_a_write_waits_for_nobody_who_links() {
+        let mut bed = Bed::new();
+        let slot = without_thread(&bed);
+        let linking = slot.linking.lock();
+        let (done, is_done) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for number in 1..=LEFT_MAX / BATCH {
+                    bed.add(number * 1_000..number * 1_000 + BATCH);
+                }
+                done.send(bed.engine.index_counts().waiting)
+            });
+            let waiting = is_done.recv_timeout(Duration::from_secs(60));
+            drop(linking);
+            assert_eq!(waiting, Ok(LEFT_MAX / BATCH * BATCH), "all were taken, and none was linked");
+        });
+    }
+
+    #[test]
+    fn beyond_the_bound_a_write_links_as_much_as_brings_it_back() {
+        let mut bed = Bed::new();
+        let slot = without_thread(&bed);
+        for number in 1..=2 * LEFT_MAX / BATCH {
+            bed.add(number * 1_000..number * 1_000 + BATCH);
+            assert!(left(&slot) <= LEFT_MAX, "{} after {number} writes", left(&slot));
+        }
+        assert!(left(&slot) > LEFT_MAX - BATCH, "no more than that: {}", left(&slot));
+    }
 }

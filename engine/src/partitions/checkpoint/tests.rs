@@ -3,128 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use cairn_proto::v1;
-use cairn_proto::v1::vector::Data;
-
 use super::save::Step;
 use super::*;
-use crate::api::{ApplyEntry, EntryBody, Principal, ReadPoint, WriteRequest};
 use crate::crypto::{ClusterId, TenantId};
-use crate::engine::Engine;
 use crate::error::Error;
 use crate::keyring::{Keyring, RootKey};
-use crate::options::Options;
-use crate::position::LogId;
-
-struct Bed {
-    dir: tempfile::TempDir,
-    keyring: Arc<Keyring>,
-    engine: Engine,
-    index: u64,
-}
-
-const SPACE: SpaceRef = SpaceRef { tenant: 1, space: 1 };
-
-fn open(dir: &Path, keyring: &Arc<Keyring>) -> Engine {
-    let options = Options {
-        index_checkpoint_from: 10,
-        index_checkpoint_thread: false,
-        index_graph_from: 50,
-        ..Options::new(dir.join("store"))
-    };
-    Engine::open(&options, Arc::clone(keyring)).unwrap()
-}
-
-fn me() -> Principal {
-    Principal::new(TenantId::DEFAULT, "tester")
-}
-
-fn vector(number: u64) -> v1::Vector {
-    let value = |place: u64| ((number * 7 + 1) * (place + 3) % 101) as f32 - 50.0;
-    v1::Vector {
-        embedding: String::new(),
-        data: Some(Data::Dense(v1::DenseVector { values: (0..8).map(value).collect() })),
-    }
-}
-
-impl Bed {
-    fn new() -> Self {
-        let dir = tempfile::TempDir::new().unwrap();
-        let root = RootKey::from_bytes(&[7; 32]);
-        let keyring = Arc::new(Keyring::create(&dir.path().join("keyring"), &root, ClusterId([9; 16])).unwrap());
-        let engine = open(dir.path(), &keyring);
-        let mut bed = Self { dir, keyring, engine, index: 0 };
-        bed.apply(bed.engine.prepare_create_tenant(TenantId::DEFAULT, "default").unwrap());
-        let dense = v1::DenseEmbedding { dimension: 8, ..Default::default() };
-        let embedding = v1::Embedding { kind: Some(v1::embedding::Kind::Dense(dense)), ..Default::default() };
-        let space = v1::Space { name: "notes".into(), embeddings: vec![embedding], ..Default::default() };
-        bed.write(WriteRequest::CreateSpace(v1::CreateSpaceRequest { space: Some(space), request_id: String::new() }));
-        bed.add(0..80);
-        assert_eq!(bed.found(), 80);
-        bed.wait_until_linked();
-        bed
-    }
-
-    fn wait_until_linked(&self) {
-        while self.engine.index_counts().waiting > 0 {
-            std::thread::yield_now();
-        }
-    }
-
-    fn apply(&mut self, command: cairn_proto::storage::Command) {
-        self.index += 1;
-        let log_id = LogId { term: 1, node_id: 1, index: self.index };
-        let command = cairn_proto::storage::Command { stamp_micros: 1_800_000_000_000_000, ..command };
-        self.engine.apply(&[ApplyEntry { log_id, body: EntryBody::Command(command) }]).unwrap();
-    }
-
-    fn write(&mut self, request: WriteRequest) {
-        self.apply(self.engine.prepare(&me(), request).unwrap());
-    }
-
-    fn add(&mut self, numbers: std::ops::Range<u64>) {
-        let memory = |n| v1::Memory {
-            id: format!("m{n}"),
-            content: "text".into(),
-            vectors: vec![vector(n)],
-            ..Default::default()
-        };
-        let memories = numbers.map(memory).collect();
-        self.write(WriteRequest::AddMemories(v1::AddMemoriesRequest {
-            space: "notes".into(),
-            memories,
-            ..Default::default()
-        }));
-    }
-
-    /// How many memories a search finds.
-    fn found(&self) -> usize {
-        let vectors = v1::QueryVectors { vectors: vec![vector(3)] };
-        let request = v1::SearchMemoriesRequest {
-            space: "notes".into(),
-            limit: 1000,
-            query: Some(v1::search_memories_request::Query::Vectors(vectors)),
-            ..Default::default()
-        };
-        let at = ReadPoint { index: self.index, time_micros: 0 };
-        self.engine.search_memories(&me(), &request, &at).unwrap().hits.len()
-    }
-
-    fn reopen(&mut self) {
-        self.engine.flush().unwrap();
-        let elsewhere = self.dir.path().join("elsewhere");
-        self.engine = open(&elsewhere, &self.keyring);
-        self.engine = open(self.dir.path(), &self.keyring);
-    }
-
-    fn checkpoint_dir(&self) -> PathBuf {
-        self.dir.path().join("store").join(INDEX_DIR).join("1-1-0")
-    }
-
-    fn files(&self) -> usize {
-        std::fs::read_dir(self.checkpoint_dir()).map_or(0, Iterator::count)
-    }
-}
+use crate::partitions::bed::{Bed, SPACE, open};
 
 #[test]
 fn a_crash_at_any_step_leaves_the_old_checkpoint_or_the_new_one() {
