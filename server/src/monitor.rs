@@ -192,6 +192,7 @@ impl Monitor {
             (definitions::WAL_BYTES, stats.log.bytes),
             (definitions::WAL_SYNCS, stats.log.syncs),
             (definitions::WAL_SEGMENTS_REMOVED, stats.log.segments_removed),
+            (definitions::READ_ROUNDS, stats.read_rounds),
             (definitions::SNAPSHOT_SENT, stats.snapshot_bytes_sent),
             (definitions::SNAPSHOT_RECEIVED, stats.snapshot_bytes_received),
         ];

@@ -293,7 +293,9 @@ impl PeerService for PeerServer {
         let manifest = start.manifest.ok_or_else(|| Status::invalid_argument("the field `manifest` is missing"))?;
         let receiver = Arc::clone(&core.receiver);
         let stream = blocking(move || receiver.lock().begin(vote, &manifest)).await?;
-        while let Some(message) = parts.message().await? {
+        // A sender that keeps to its rate may have much left to send, and all of it would keep the directory of a node that has stopped.
+        let ends = || Status::unavailable("this node stops");
+        while let Some(message) = self.stop.run_until_cancelled(parts.message()).await.ok_or_else(ends)?? {
             let Some(send_snapshot_request::Part::Chunk(chunk)) = message.part else {
                 return Err(Status::invalid_argument("a snapshot continues with pieces of its files"));
             };

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cairn_engine::{Position, ReadPoint};
@@ -70,13 +71,20 @@ pub(crate) struct ReadGate {
     /// The room for readers, held from the queue to the answer.
     room: Semaphore,
     confirmed: Mutex<Option<Confirmed>>,
+    rounds: AtomicU64,
 }
 
 impl ReadGate {
     /// The gate, and the queue that its task takes from.
     pub(crate) fn new() -> (Self, mpsc::Receiver<Waiter>) {
         let (queue, waiters) = mpsc::channel(WAITING_MAX);
-        (Self { queue, room: Semaphore::new(WAITING_MAX), confirmed: Mutex::new(None) }, waiters)
+        let room = Semaphore::new(WAITING_MAX);
+        (Self { queue, room, confirmed: Mutex::new(None), rounds: AtomicU64::new(0) }, waiters)
+    }
+
+    /// Rounds that were begun.
+    pub(crate) fn rounds(&self) -> u64 {
+        self.rounds.load(Ordering::Relaxed)
     }
 
     /// Waits for the next round that succeeds; the caller brings a deadline.
@@ -199,6 +207,7 @@ pub(crate) async fn run_gate(core: Arc<Core>, mut queue: mpsc::Receiver<Waiter>)
         if waiting.is_empty() {
             continue;
         }
+        core.reads.rounds.fetch_add(1, Ordering::Relaxed);
         let round = tokio::select! {
             () = core.stop.cancelled() => return,
             round = round(&core) => round,

@@ -59,6 +59,8 @@ pub struct NodeStats {
     pub log: WalStats,
     /// Bytes of entries that it has from its leader and that its log does not have yet.
     pub append_bytes_waiting: u64,
+    /// Rounds in which it has asked up to where its readers must see; many share one.
+    pub read_rounds: u64,
     /// Whether writes that make the state grow are refused for want of space.
     pub disk_low: bool,
     /// Bytes of snapshots that it has sent to peers.
@@ -73,6 +75,7 @@ pub(crate) fn stats(core: &Core) -> NodeStats {
     NodeStats {
         log: core.wal.stats(),
         append_bytes_waiting: core.append_room.bytes_taken(),
+        read_rounds: core.reads.rounds(),
         disk_low: core.room_on_disks().is_err(),
         snapshot_bytes_sent,
         snapshot_bytes_received,

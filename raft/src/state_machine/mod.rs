@@ -301,4 +301,6 @@ async fn build_snapshot(shared: &Arc<Shared>) -> Result<Arc<SnapshotDir>, String
 }
 
 #[cfg(test)]
+mod reopening;
+#[cfg(test)]
 mod tests;

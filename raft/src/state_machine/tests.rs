@@ -38,6 +38,16 @@ impl Builder {
         self.dir.path().join(name)
     }
 
+    /// A directory for a store, with a log in it.
+    pub(super) fn place(&self) -> (TempDir, LogStore) {
+        // Below one directory, since a snapshot moves from one store to another by a rename.
+        let dir = tempfile::tempdir_in(self.dir.path()).unwrap();
+        let seal = SealContext { keyring: Arc::clone(&self.keyring), node_id: 1, group: GROUP };
+        let options = WalOptions { segment_bytes: 64 << 10, ..WalOptions::default() };
+        let (log, _) = LogStore::open(&dir.path().join("wal"), options, seal, 1 << 20).unwrap();
+        (dir, log)
+    }
+
     pub(super) fn generations(&self, group_dir: &Path, first_start: bool) -> Generations {
         let mut options = Options::new(group_dir);
         options.block_cache_bytes = 1 << 20;
@@ -47,11 +57,7 @@ impl Builder {
 
 impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
-        // Below one directory, since a snapshot moves from one store to another by a rename.
-        let dir = tempfile::tempdir_in(self.dir.path()).unwrap();
-        let seal = SealContext { keyring: Arc::clone(&self.keyring), node_id: 1, group: GROUP };
-        let options = WalOptions { segment_bytes: 64 << 10, ..WalOptions::default() };
-        let (log, _) = LogStore::open(&dir.path().join("wal"), options, seal, 1 << 20).unwrap();
+        let (dir, log) = self.place();
         let generations = self.generations(&dir.path().join("group-0"), true);
         let snapshots = SnapshotStore::open(dir.path().join("group-0").join("snapshots")).unwrap();
         let shared = Shared::new(Arc::new(generations), snapshots, Limits::default());
@@ -60,14 +66,16 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
 }
 
 /// The machine as openraft sees it that runs on tokio; it could run on others.
-fn driven(
+pub(super) fn driven(
     machine: &mut StateMachine,
 ) -> &mut impl RaftStateMachine<TypeConfig, SnapshotData = SnapshotData, SnapshotBuilder = SnapshotBuilder> {
     machine
 }
 
 /// As [`driven`], for a builder of snapshots.
-fn taking(builder: &mut SnapshotBuilder) -> &mut impl RaftSnapshotBuilder<TypeConfig, SnapshotData = SnapshotData> {
+pub(super) fn taking(
+    builder: &mut SnapshotBuilder,
+) -> &mut impl RaftSnapshotBuilder<TypeConfig, SnapshotData = SnapshotData> {
     builder
 }
 

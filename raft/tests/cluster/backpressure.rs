@@ -4,28 +4,29 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cairn_engine::WriteRequest;
+use cairn_links::Links;
+use cairn_proto::v1;
 use cairn_raft::{Applied, Node, ProposeError, ReadLevel};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use crate::disks::Trouble;
 use crate::links::start_linked;
-use crate::support::{Cluster, PATIENCE, count, eventually, in_time, memory, missing, space, try_write, write};
+use crate::support::{
+    Cluster, PATIENCE, SPACE, count, eventually, in_time, incompressible, memory, missing, space, try_write, write,
+};
 
 /// How long a slow disk takes to sync.
 const SYNC_TIME: Duration = Duration::from_secs(1);
 
-/// 20 KiB that no compression makes much fewer.
-fn content() -> String {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let next = |_| {
-        // xorshift64, Marsaglia 2003.
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        char::from(b' ' + (state % 95) as u8)
-    };
-    (0..20 << 10).map(next).collect()
+/// A cluster whose nodes reach each other through links, with a follower to harm and who leads.
+async fn start_with_links() -> (Cluster, Links, u64, (u64, u64)) {
+    let mut cluster = Cluster::of(3);
+    let links = start_linked(&mut cluster).await;
+    write(cluster.node(1), space()).await;
+    let (follower, leadership) = (cluster.follower().await, cluster.leadership().await);
+    (cluster, links, follower, leadership)
 }
 
 /// Starts all nodes, each with a disk of its own that can be slowed down, and has them make the space.
@@ -36,17 +37,6 @@ async fn start_with_disks(cluster: &mut Cluster) -> Vec<Trouble> {
     disks
 }
 
-/// Who leads, and in which term.
-async fn leadership(cluster: &Cluster) -> (u64, u64) {
-    let leader = cluster.leader().await;
-    (leader, cluster.node(leader).status().term)
-}
-
-async fn assert_equal(cluster: &Cluster) {
-    let (_, digests) = cluster.digests().await;
-    assert!(digests.iter().all(|digest| *digest == digests[0]));
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_whose_disk_is_slow_lags_behind_with_a_bounded_part_of_the_log() {
     const HELD_BYTES_MAX: usize = 256 << 10;
@@ -54,12 +44,12 @@ async fn a_follower_whose_disk_is_slow_lags_behind_with_a_bounded_part_of_the_lo
     cluster.limits.log.queue_bytes_max = 64 << 10;
     cluster.limits.append_bytes_waiting_max = HELD_BYTES_MAX;
     let disks = start_with_disks(&mut cluster).await;
-    let before = leadership(&cluster).await;
+    let before = cluster.leadership().await;
     let slow = cluster.follower().await;
     let (disk, node) = (&disks[slow as usize - 1], Arc::clone(cluster.node(slow)));
 
     disk.slow_down(true);
-    let (content, mut written, mut held) = (content(), 0, 0);
+    let (content, mut written, mut held) = (incompressible(20 << 10), 0, 0);
     while written < 100 || held <= HELD_BYTES_MAX as u64 / 2 {
         write(cluster.node(before.0), memory(&format!("m{written}"), &content)).await;
         written += 1;
@@ -67,47 +57,39 @@ async fn a_follower_whose_disk_is_slow_lags_behind_with_a_bounded_part_of_the_lo
         assert!(held <= HELD_BYTES_MAX as u64, "{held} bytes");
         assert!(written < 5_000, "the bound was never tried: {held} bytes");
     }
-    assert_eq!(leadership(&cluster).await, before, "the leader is as well as ever");
+    assert_eq!(cluster.leadership().await, before, "the leader is as well as ever");
 
     disk.slow_down(false);
     assert_eq!(count(&node, ReadLevel::Linearizable).await, written, "it catches up");
     eventually("the room is given back", || node.stats().append_bytes_waiting == 0).await;
-    assert_eq!(leadership(&cluster).await, before);
-    assert_equal(&cluster).await;
+    assert_eq!(cluster.leadership().await, before);
+    cluster.assert_equal().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_on_a_slow_link_costs_neither_the_leader_nor_a_write() {
-    let mut cluster = Cluster::of(3);
-    let links = start_linked(&mut cluster).await;
-    write(cluster.node(1), space()).await;
-    let before = leadership(&cluster).await;
-    let slow = cluster.follower().await;
+    let (cluster, links, slow, before) = start_with_links().await;
 
     links.slow_down(slow, 32 << 10);
-    let content = content();
+    let content = incompressible(20 << 10);
     for number in 0..100 {
         write(cluster.node(before.0), memory(&format!("m{number}"), &content)).await;
     }
     assert!(cluster.node(slow).status().applied_index < cluster.node(before.0).status().applied_index, "it lags");
-    assert_eq!(leadership(&cluster).await, before, "heartbeats do not wait behind the log");
+    assert_eq!(cluster.leadership().await, before, "heartbeats do not wait behind the log");
     links.mend();
     assert_eq!(count(cluster.node(slow), ReadLevel::Linearizable).await, 100, "it catches up");
-    assert_eq!(leadership(&cluster).await, before);
-    assert_equal(&cluster).await;
+    assert_eq!(cluster.leadership().await, before);
+    cluster.assert_equal().await;
 }
 
 /// All that it lacks takes longer to arrive than a call has time; what has arrived counts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_on_a_slow_link_catches_up_over_it() {
-    let mut cluster = Cluster::of(3);
-    let links = start_linked(&mut cluster).await;
-    write(cluster.node(1), space()).await;
-    let before = leadership(&cluster).await;
-    let slow = cluster.follower().await;
+    let (cluster, links, slow, before) = start_with_links().await;
 
     links.cut_off(slow);
-    let content = content();
+    let content = incompressible(20 << 10);
     for number in 0..128 {
         write(cluster.node(before.0), memory(&format!("m{number}"), &content)).await;
     }
@@ -117,8 +99,33 @@ async fn a_follower_on_a_slow_link_catches_up_over_it() {
     links.mend();
     links.slow_down(slow, 192 << 10);
     assert_eq!(count(cluster.node(slow), ReadLevel::Linearizable).await, 128);
-    assert_eq!(leadership(&cluster).await, before);
-    assert_equal(&cluster).await;
+    assert_eq!(cluster.leadership().await, before);
+    cluster.assert_equal().await;
+}
+
+/// Two memories as large as they may be, which is about what a call may hold.
+fn large(call: u64, content: &str) -> WriteRequest {
+    let numbered =
+        |number| v1::Memory { id: format!("m{call}-{number}"), content: content.to_string(), ..Default::default() };
+    let memories = (0..2).map(numbered).collect();
+    WriteRequest::AddMemories(v1::AddMemoriesRequest { space: SPACE.to_string(), memories, ..Default::default() })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_calls_as_large_as_can_be_reach_every_node_and_cost_nobody_the_leader() {
+    const CALLS: u64 = 16;
+    let cluster = Cluster::running(3).await;
+    write(cluster.node(1), space()).await;
+    let before = cluster.leadership().await;
+    let through = cluster.node(cluster.follower().await);
+    let content = incompressible(1 << 20);
+    futures::future::join_all((0..CALLS).map(|call| write(through, large(call, &content)))).await;
+    for node in cluster.nodes() {
+        assert_eq!(count(node, ReadLevel::Linearizable).await, 2 * CALLS);
+    }
+    let logged = cluster.node(before.0).stats().log.bytes;
+    assert!(logged > CALLS << 20, "they travelled as {logged} bytes");
+    assert_eq!(cluster.leadership().await, before);
 }
 
 /// A write that was taken on: its memory, and its end.
@@ -147,7 +154,7 @@ fn assert_overloaded(answer: &Result<Applied, ProposeError>) {
 async fn assert_shed(mut cluster: Cluster, content: &str, taken_on_max: usize) {
     const COUNT: usize = 64;
     let disks = start_with_disks(&mut cluster).await;
-    let before = leadership(&cluster).await;
+    let before = cluster.leadership().await;
     let follower = Arc::clone(cluster.node(cluster.follower().await));
     disks.iter().for_each(|disk| disk.slow_down(true));
     let taken_on = propose_at_once(cluster.node(before.0), COUNT, content);
@@ -159,7 +166,7 @@ async fn assert_shed(mut cluster: Cluster, content: &str, taken_on_max: usize) {
     assert_overloaded(&forwarded);
     ends.into_iter().for_each(|end| drop(end.unwrap()));
     disks.iter().for_each(|disk| disk.slow_down(false));
-    assert_eq!(leadership(&cluster).await, before, "what was refused cost nobody the leader");
+    assert_eq!(cluster.leadership().await, before, "what was refused cost nobody the leader");
 
     for node in cluster.nodes() {
         assert_eq!(missing(node, &ids).await, Vec::<String>::new());
@@ -168,7 +175,7 @@ async fn assert_shed(mut cluster: Cluster, content: &str, taken_on_max: usize) {
     // There is room again.
     let written = try_write(&follower, memory("later", content), Instant::now() + PATIENCE).await;
     written.unwrap();
-    assert_equal(&cluster).await;
+    cluster.assert_equal().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -182,5 +189,5 @@ async fn more_writes_than_a_leader_takes_on_are_refused_with_a_time_to_wait() {
 async fn more_bytes_than_a_leader_takes_on_are_refused_with_a_time_to_wait() {
     let mut cluster = Cluster::of(3);
     cluster.limits.proposal_bytes_in_flight_max = 64 << 10;
-    assert_shed(cluster, &content(), 3).await;
+    assert_shed(cluster, &incompressible(20 << 10), 3).await;
 }

@@ -1,4 +1,4 @@
-//! Snapshots that are installed under searches.
+//! Snapshots that are installed under searches, and ones that come in several attempts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use cairn_proto::v1;
 use cairn_raft::{Generation, Node, ReadLevel};
 
 use crate::links::start_linked;
-use crate::snapshots::first_log_index;
+use crate::snapshots::{bytes_below, write_until_only_a_snapshot_helps};
 use crate::support::{Cluster, SPACE, alice, count, eventually, in_time, memory, space, write};
 
 /// Memories that are there before and after.
@@ -86,13 +86,7 @@ async fn searches_stay_right_while_a_snapshot_is_installed_under_them() {
     links.cut_off(behind);
     let held = node.status().applied_index.unwrap();
     let others: Vec<u64> = cluster.ids().into_iter().filter(|id| *id != behind).collect();
-    let mut written = 0;
-    // Until no log reaches back to where the node was cut off, so that whoever leads by then has only a snapshot for it.
-    while others.iter().any(|id| first_log_index(&cluster, *id) <= held + 1) {
-        write(cluster.node(others[0]), memory(&format!("m{written}"), &"tea ".repeat(100))).await;
-        written += 1;
-        assert!(written < 20_000, "the log is never purged");
-    }
+    let written = write_until_only_a_snapshot_helps(&cluster, &others, held).await;
     links.mend();
     eventually("a snapshot is installed", || node.engine().number() > 1).await;
     assert_eq!(count(&node, ReadLevel::Linearizable).await, KEPT + written);
@@ -109,6 +103,42 @@ async fn searches_stay_right_while_a_snapshot_is_installed_under_them() {
     assert!(old_dir.is_dir(), "it has a reader");
     drop(old);
     eventually("the directory goes with its last reader", || !old_dir.exists()).await;
-    let (_, digests) = cluster.digests().await;
-    assert!(digests.iter().all(|digest| *digest == digests[0]));
+    cluster.assert_equal().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_is_received_over_a_link_that_breaks_and_by_a_node_that_restarts() {
+    let mut cluster = Cluster::of(3);
+    cluster.limits.snapshot_bytes = 4096;
+    cluster.limits.snapshot_chunk_bytes = 500;
+    cluster.limits.snapshot_bytes_per_second = 256 << 10;
+    let links = start_linked(&mut cluster).await;
+    write(cluster.node(1), space()).await;
+    let behind = cluster.follower().await;
+    let node = Arc::clone(cluster.node(behind));
+    let files = cluster.data_dir(behind).join("group-0").join("incoming").join("files");
+
+    links.cut_off(behind);
+    let others: Vec<u64> = cluster.ids().into_iter().filter(|id| *id != behind).collect();
+    let held = node.status().applied_index.unwrap();
+    let written = write_until_only_a_snapshot_helps(&cluster, &others, held).await;
+    links.mend();
+    eventually("a part of a snapshot is there", || bytes_below(&files) > 0).await;
+    links.cut_off(behind);
+    tokio::time::sleep(cluster.timing.election_max).await;
+    assert!(bytes_below(&files) > 0, "it is kept");
+    assert_eq!(node.engine().number(), 1, "it is not whole");
+    links.mend();
+    let before = node.stats().snapshot_bytes_received;
+    eventually("more of it comes", || node.stats().snapshot_bytes_received > before).await;
+
+    drop(node);
+    cluster.stop(behind).await;
+    assert!(bytes_below(&files) > 0, "it is kept");
+    // Not through a link: those lead to others.
+    let node = cluster.start(behind).await;
+    assert_eq!(count(&node, ReadLevel::Linearizable).await, written);
+    assert!(node.engine().number() > 1, "it was a snapshot that came");
+    assert!(!files.exists(), "nothing of it lies about");
+    cluster.assert_equal().await;
 }

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::links::start_linked;
 use crate::scripted::Follower;
+use crate::snapshots::write_until_purged;
 use crate::support::{
     Cluster, PATIENCE, absent, count, eventually, in_time, memory, missing, ready, space, try_write, write,
 };
@@ -96,8 +97,7 @@ async fn a_cluster_grows_to_five_and_shrinks_to_three_under_load() {
         assert_eq!(missing(node, &acknowledged[..acknowledged.len().min(500)]).await, Vec::<String>::new());
         assert_eq!(count(node, ReadLevel::Linearizable).await as usize, acknowledged.len() + later.len());
     }
-    let (_, digests) = cluster.digests().await;
-    assert!(digests.iter().all(|digest| *digest == digests[0]));
+    cluster.assert_equal().await;
 }
 
 /// What the metrics say of the members may be older than what is applied.
@@ -159,8 +159,7 @@ async fn a_dead_node_is_replaced_under_a_new_id() {
     assert!(matches!(refused, StartError::Removed { .. }), "{refused}");
     let again = cluster.node(through).add_member(absent(dead), in_time()).await.unwrap_err();
     assert!(matches!(again, MembershipError::Retired { node_id } if node_id == dead), "{again}");
-    let (_, digests) = cluster.digests().await;
-    assert!(digests.iter().all(|digest| *digest == digests[0]));
+    cluster.assert_equal().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -214,21 +213,11 @@ async fn a_joining_node_far_behind_gets_a_snapshot() {
     cluster.limits.snapshot_bytes = 4096;
     cluster.start_all().await;
     write(cluster.node(1), space()).await;
-    let mut written = 0;
-    let purged = |cluster: &Cluster| {
-        let status = cluster.node(1).status();
-        status.members[0].state.as_ref().map_or(0, |state| state.first_log_index) > 5
-    };
-    while !purged(&cluster) {
-        write(cluster.node(1), memory(&format!("m{written}"), &"tea ".repeat(100))).await;
-        written += 1;
-        assert!(written < 20_000, "the log is never purged");
-    }
+    let written = write_until_purged(&cluster, 1).await;
     cluster.grow(2, 1).await;
     assert_eq!(count(cluster.node(2), ReadLevel::Linearizable).await, written);
     assert!(cluster.node(2).stats().snapshot_bytes_received > 0);
-    let (_, digests) = cluster.digests().await;
-    assert_eq!(digests[0], digests[1]);
+    cluster.assert_equal().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -310,4 +299,29 @@ async fn a_leader_of_a_moment_ago_waits_to_hear_how_far_its_successor_is() {
     // The follower of this test never campaigns, so the handover comes that far and no further.
     assert!(matches!(&outcome, MembershipError::Unavailable(_)), "{outcome}");
     assert_eq!(second.received(|received| received.transfers > 0).await.transfers, 1);
+}
+
+/// A leader that handed over to a node far behind would leave the cluster without one until that node has caught up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_goes_to_no_node_that_is_far_behind() {
+    const WRITTEN: u64 = 1_100;
+    let mut cluster = Cluster::of(3);
+    let links = start_linked(&mut cluster).await;
+    write(cluster.node(1), space()).await;
+    let (leader, behind) = (cluster.leader().await, cluster.follower().await);
+    let (node, term) = (cluster.node(leader), cluster.node(leader).status().term);
+
+    links.cut_off(behind);
+    let memories = (0..WRITTEN).map(|number| write(node, memory(&format!("m{number}"), "tea")));
+    futures::future::join_all(memories).await;
+    let refused = node.transfer_leadership(Some(behind), in_time()).await.unwrap_err();
+    let expected = format!("node {behind} has not caught up");
+    assert!(matches!(&refused, MembershipError::Refused(reason) if *reason == expected), "{refused}");
+    assert_eq!((node.status().leader_id, node.status().term), (Some(leader), term), "nothing has changed");
+    write(node, memory("later", "tea")).await;
+
+    links.mend();
+    assert_eq!(count(cluster.node(behind), ReadLevel::Linearizable).await, WRITTEN + 1);
+    assert_eq!(node.transfer_leadership(Some(behind), in_time()).await.unwrap(), behind);
+    assert_eq!(cluster.leader().await, behind);
 }

@@ -126,9 +126,36 @@ async fn readers_that_wait_on_a_node_that_is_removed_are_told_at_once() {
     assert!(matches!(read, Err(ReadError::Stopped { .. })), "{read:?}");
 }
 
+/// How many readers wait at a time where it matters that they share rounds.
+const READERS: usize = 500;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_that_wait_on_a_follower_share_a_question_to_the_leader() {
+    let mut cluster = Cluster::of(3);
+    let links = start_linked(&mut cluster).await;
+    write(cluster.node(1), space()).await;
+    let (leader, follower) = (cluster.leader().await, cluster.follower().await);
+    let node = cluster.node(follower);
+    assert_eq!(count(node, ReadLevel::Linearizable).await, 0);
+
+    let before = node.stats().read_rounds;
+    links.silence(follower, leader);
+    let mut readers: Vec<_> =
+        (0..READERS).map(|_| Box::pin(node.read_point(ReadLevel::Linearizable, in_time()))).collect();
+    for reader in &mut readers {
+        assert!(reader.now_or_never().is_none(), "the leader has not heard of it");
+    }
+    links.mend();
+    for read in futures::future::join_all(readers).await {
+        read.unwrap();
+    }
+    // The first may ask alone, and a question that was lost is asked again.
+    let rounds = node.stats().read_rounds - before;
+    assert!((1..READERS as u64 / 10).contains(&rounds), "{rounds} questions for {READERS} readers");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_that_wait_share_a_round() {
-    const READERS: usize = 500;
     let mut cluster = Cluster::of(3);
     let followers = [Follower::serve(&cluster, 2), Follower::serve(&cluster, 3)];
     let node = cluster.start(1).await;

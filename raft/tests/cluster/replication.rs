@@ -40,8 +40,7 @@ async fn any_node_takes_writes_and_every_node_sees_them() {
             }
         }
     }
-    let (_, digests) = cluster.digests().await;
-    assert!(digests.iter().all(|digest| *digest == digests[0]));
+    cluster.assert_equal().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

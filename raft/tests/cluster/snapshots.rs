@@ -1,7 +1,9 @@
 //! Followers that the log can no longer help.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use cairn_proto::peer::peer_service_client::PeerServiceClient;
 use cairn_proto::peer::{
@@ -11,7 +13,7 @@ use cairn_proto::peer::{
 use cairn_proto::storage::{LogStoredMembership, LogVote};
 use cairn_raft::{ReadLevel, StartError};
 
-use crate::support::{Cluster, count, eventually, memory, space, write};
+use crate::support::{Cluster, count, eventually, incompressible, memory, space, write};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_that_is_far_behind_gets_a_snapshot() {
@@ -25,27 +27,19 @@ async fn a_follower_that_is_far_behind_gets_a_snapshot() {
     let left = cluster.leader().await;
     let held = cluster.node(left).status().applied_index.unwrap();
 
-    let mut written = 0;
-    // Until no log reaches back to where the follower stopped, so that whoever leads by then has only a snapshot for it.
-    while cluster.running_ids().into_iter().any(|id| first_log_index(&cluster, id) <= held + 1) {
-        write(cluster.node(left), memory(&format!("m{written}"), &"tea ".repeat(100))).await;
-        written += 1;
-        assert!(written < 20_000, "the log is never purged");
-    }
+    let written = write_until_only_a_snapshot_helps(&cluster, &cluster.running_ids(), held).await;
     cluster.start(behind).await;
     assert_eq!(count(cluster.node(behind), ReadLevel::Linearizable).await, written);
     assert!(cluster.node(behind).engine().number() > 1, "it was a snapshot that came");
     assert!(cluster.node(behind).stats().snapshot_bytes_received > 0);
-    let (_, digests) = cluster.digests().await;
-    assert!(digests.iter().all(|digest| *digest == digests[0]));
+    cluster.assert_equal().await;
 
     // What was installed survives a restart, and the node goes on from there.
     cluster.stop(behind).await;
     write(cluster.node(left), memory("later", "tea")).await;
     cluster.start(behind).await;
     assert_eq!(count(cluster.node(behind), ReadLevel::Linearizable).await, written + 1);
-    let (_, digests) = cluster.digests().await;
-    assert!(digests.iter().all(|digest| *digest == digests[0]));
+    cluster.assert_equal().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -125,6 +119,47 @@ async fn a_store_older_than_the_purged_log_is_refused() {
     assert_eq!(refused.to_string().lines().count(), 1);
 }
 
+/// The log keeps what came after the snapshot before the last one, and no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_takes_a_bounded_part_of_the_disk_however_much_is_written() {
+    const SEGMENT_BYTES: u64 = 128 << 10;
+    const ROUND_BYTES: u64 = 4 * SEGMENT_BYTES;
+    const ROUNDS: u64 = 8;
+    const CONTROLLER_TICK: Duration = Duration::from_millis(500);
+    let mut cluster = Cluster::of(3);
+    cluster.limits.log.segment_bytes = SEGMENT_BYTES;
+    cluster.limits.snapshot_bytes = ROUND_BYTES / 2;
+    cluster.start_all().await;
+    write(cluster.node(1), space()).await;
+    let content = incompressible(20 << 10);
+    let per_round = ROUND_BYTES / content.len() as u64 + 1;
+    for written in 1..=ROUNDS * per_round {
+        write(cluster.node(1), memory(&format!("m{written}"), &content)).await;
+        if written.is_multiple_of(per_round) {
+            // Time for the snapshot that this round is worth.
+            tokio::time::sleep(CONTROLLER_TICK).await;
+            eventually("the log is short again", || {
+                cluster.ids().into_iter().all(|id| bytes_below(&cluster.data_dir(id).join("wal")) <= 3 * ROUND_BYTES)
+            })
+            .await;
+        }
+    }
+    for node in cluster.nodes() {
+        assert_eq!(count(node, ReadLevel::Linearizable).await, ROUNDS * per_round);
+    }
+}
+
+/// What the files below `dir` take; a file that is removed meanwhile takes nothing.
+pub(crate) fn bytes_below(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let bytes = entries.map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
+        Ok(metadata) => metadata.blocks() * 512,
+        Err(_) => 0,
+    });
+    bytes.sum()
+}
+
 pub(crate) fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -141,9 +176,15 @@ pub(crate) fn copy_dir(from: &Path, to: &Path) {
 /// Writes through a node until its log no longer reaches back to what it has applied now. Returns how many memories it took.
 pub(crate) async fn write_until_purged(cluster: &Cluster, id: u64) -> u64 {
     let held = cluster.node(id).status().applied_index.unwrap();
+    write_until_only_a_snapshot_helps(cluster, &[id], held).await
+}
+
+/// Writes through the first of these nodes until no log of theirs reaches back to `held`, so that whoever leads by then has only
+/// a snapshot for a node that holds no more. Returns how many memories it took.
+pub(crate) async fn write_until_only_a_snapshot_helps(cluster: &Cluster, ids: &[u64], held: u64) -> u64 {
     let mut written = 0;
-    while first_log_index(cluster, id) <= held + 1 {
-        write(cluster.node(id), memory(&format!("m{written}"), &"tea ".repeat(100))).await;
+    while ids.iter().any(|id| first_log_index(cluster, *id) <= held + 1) {
+        write(cluster.node(ids[0]), memory(&format!("m{written}"), &"tea ".repeat(100))).await;
         written += 1;
         assert!(written < 20_000, "the log is never purged");
     }

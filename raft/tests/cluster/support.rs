@@ -21,6 +21,9 @@ use crate::disks::Trouble;
 /// Long enough for any step on a loaded machine; a test that gets there has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long the end of a test waits for nodes that can still hear of each other's last entries.
+const SETTLED_WITHIN: Duration = Duration::from_secs(1);
+
 /// The space that tests write to.
 pub(crate) const SPACE: &str = "notes";
 
@@ -208,6 +211,12 @@ impl Cluster {
         leader.unwrap()
     }
 
+    /// Who leads, and in which term.
+    pub(crate) async fn leadership(&self) -> (u64, u64) {
+        let leader = self.leader().await;
+        (leader, self.node(leader).status().term)
+    }
+
     /// A running node that does not lead.
     pub(crate) async fn follower(&self) -> u64 {
         let leader = self.leader().await;
@@ -249,6 +258,43 @@ impl Cluster {
         })
         .await;
         found
+    }
+
+    /// Waits until all running nodes have applied the same index, and insists on the same state.
+    pub(crate) async fn assert_equal(&self) {
+        let (index, digests) = self.digests().await;
+        assert!(digests.iter().all(|digest| *digest == digests[0]), "the nodes differ at index {index}: {digests:?}");
+    }
+
+    /// Fails where two running nodes that have applied the same index have another digest.
+    fn compare_digests(&self) {
+        let mut of_index = BTreeMap::new();
+        for (id, node) in &self.nodes {
+            let applied = node.engine().applied();
+            let index = applied.log_id.map(|log_id| log_id.index);
+            let (first, digest) = *of_index.entry(index).or_insert((*id, applied.digest));
+            assert_eq!(digest, applied.digest, "nodes {first} and {id} differ at index {index:?}");
+        }
+    }
+
+    fn have_applied_the_same(&self) -> bool {
+        let mut indexes = self.nodes.values().map(|node| node.engine().applied().log_id.map(|log_id| log_id.index));
+        let first = indexes.next();
+        indexes.all(|index| Some(index) == first)
+    }
+}
+
+/// Whatever a test was about, it ends with nodes that do not differ. Some may be cut off, or gone.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let until = Instant::now() + SETTLED_WITHIN;
+        while !self.have_applied_the_same() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.compare_digests();
     }
 }
 
@@ -334,6 +380,19 @@ pub(crate) fn memory_of_request(id: &str, content: &str, request_id: &str) -> Wr
         request_id: request_id.to_string(),
         ..Default::default()
     })
+}
+
+/// So many bytes of text that no compression makes much fewer.
+pub(crate) fn incompressible(bytes: usize) -> String {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = |_| {
+        // xorshift64, Marsaglia 2003.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(b' ' + (state % 95) as u8)
+    };
+    (0..bytes).map(next).collect()
 }
 
 /// Writes through `node` and insists on success.

@@ -67,8 +67,7 @@ async fn what_is_new_waits_until_every_member_knows_it() {
         assert_eq!(count(node, ReadLevel::Linearizable).await, 1);
         assert!(node.is_alive());
     }
-    let (_, digests) = cluster.digests().await;
-    assert!(digests.iter().all(|digest| *digest == digests[0]));
+    cluster.assert_equal().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
