@@ -82,8 +82,9 @@ impl Measured {
         self.micros.sort_unstable();
     }
 
-    pub(super) fn per_second(&self) -> f64 {
-        self.done as f64 / self.took.as_secs_f64()
+    /// So many of the calls, for each second.
+    pub(super) fn rate_of(&self, calls: u64) -> f64 {
+        calls as f64 / self.took.as_secs_f64()
     }
 
     /// The latency below which this share of the calls stayed.

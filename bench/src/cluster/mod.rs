@@ -10,7 +10,7 @@
 //!
 //! Every client sends its next call when the last one was answered. Values have 2 KiB in every system. Cairn and etcd are
 //! given connections to their leader, one for every 64 clients; Postgres, one for each client, as it wants. With
-//! `--corpus`, the space with the index holds the corpus before the first measurement, and searches are measured by its
+//! `--corpus`, or `CAIRN_CORPUS`, the space with the index holds the corpus before the first measurement, and searches are measured by its
 //! queries, with their recall. Every node has that index in memory. One JSON object per line: system, nodes, clients, workload,
 //! and what was measured.
 //!
@@ -66,8 +66,8 @@ pub(crate) struct ClusterArguments {
     /// The folder of Postgres' programs `initdb` and `postgres`, with the extension `vector` in its place.
     #[arg(long, default_value = "/usr/lib/postgresql/18/bin")]
     postgres: PathBuf,
-    /// A folder with a corpus of 384 dimensions, which is loaded first and searched.
-    #[arg(long)]
+    /// A folder with a corpus of 384 dimensions, which is loaded first and searched; else the one that `CAIRN_CORPUS` names.
+    #[arg(long, env = "CAIRN_CORPUS")]
     corpus: Option<PathBuf>,
     /// Add so many memories at the end, and count what was written for them until compaction has come to rest.
     #[arg(long, default_value_t = 0)]

@@ -128,7 +128,8 @@ impl Bench<'_> {
             });
             let workload = if effort == 0 { "search".to_string() } else { format!("search, effort {effort}") };
             let row = self.row(&workload, clients, run.await, &usage);
-            report.row(&Row { indexed: true, search_share: 1.0, recall: Some(found.recall()), ..row })?;
+            let searches = row.measured.done;
+            report.row(&Row { indexed: true, searches, recall: Some(found.recall()), ..row })?;
         }
         Ok(())
     }
@@ -136,16 +137,18 @@ impl Bench<'_> {
     /// Nine searches for each add: the corpus's queries, where there is one.
     async fn mix(&self, clients: usize, report: &mut Report) -> Result<(), BenchError> {
         let connections = self.connections(clients).await?;
-        let found = Arc::new(Found::default());
+        let (found, added) = (Arc::new(Found::default()), Arc::new(AtomicU64::new(0)));
         let usage = Usage::of(&self.processes);
-        let (corpus, counted) = (self.corpus.map(Arc::clone), Arc::clone(&found));
+        let (corpus, counted, counted_adds) = (self.corpus.map(Arc::clone), Arc::clone(&found), Arc::clone(&added));
         let run = self.load(clients).run(move |client, number| {
             let connection = connections[client % connections.len()].clone();
-            let (corpus, found) = (corpus.clone(), Arc::clone(&counted));
+            let (corpus, found, added) = (corpus.clone(), Arc::clone(&counted), Arc::clone(&counted_adds));
             async move {
                 match corpus {
                     _ if number.is_multiple_of(10) => {
-                        add(&connection, INDEXED, client + 1_000_000, number).await.is_ok()
+                        let is_added = add(&connection, INDEXED, client + 1_000_000, number).await.is_ok();
+                        added.fetch_add(u64::from(is_added), Ordering::Relaxed);
+                        is_added
                     }
                     Some(corpus) => search_corpus(&connection, &corpus, client, number, 0, &found).await,
                     None => search(&connection, vector(number), 0).await.is_ok(),
@@ -154,7 +157,8 @@ impl Bench<'_> {
         });
         let row = self.row("90 % search", clients, run.await, &usage);
         let recall = self.corpus.map(|_| found.recall());
-        report.row(&Row { indexed: true, search_share: 0.9, recall, ..row })
+        let searches = row.measured.done - added.load(Ordering::Relaxed);
+        report.row(&Row { indexed: true, searches, recall, ..row })
     }
 
     /// Many memories, and what was written for them once all of them are linked, checkpoints are written and compaction has come
@@ -187,7 +191,7 @@ impl Bench<'_> {
         let workload = if is_indexed { "fill, index" } else { "fill" };
         let row = self.row(workload, FILL_CALLS, measured, &usage);
         let accepted_bytes = row.measured.done * accepted_bytes(space);
-        report.row(&Row { indexed: is_indexed, linked_after, accepted_bytes, ..row })
+        report.row(&Row { indexed: is_indexed, linked_after, accepted_bytes, is_at_rest: true, ..row })
     }
 
     /// Clients that each have a connection of their own, and begin with the leader.

@@ -205,7 +205,8 @@ impl Server {
             });
             let row = self.row(&format!("search, ef {ef}"), clients, run.await, &usage);
             drop(held);
-            report.row(&Row { indexed: true, search_share: 1.0, recall: Some(found.recall()), ..row })?;
+            let searches = row.measured.done;
+            report.row(&Row { indexed: true, searches, recall: Some(found.recall()), ..row })?;
         }
         Ok(())
     }

@@ -39,8 +39,10 @@ pub(super) struct Row {
     pub(super) linked_after: Option<Duration>,
     pub(super) log: Option<LogCounters>,
     pub(super) usage: Usage,
-    /// The share of the calls that are searches.
-    pub(super) search_share: f64,
+    /// How many of the calls that went well were searches.
+    pub(super) searches: u64,
+    /// Whether all that the calls cause was written before the bytes were counted: checkpoints and compaction too.
+    pub(super) is_at_rest: bool,
     /// The share of the true neighbours that searches found.
     pub(super) recall: Option<f64>,
 }
@@ -59,17 +61,18 @@ impl Row {
             linked_after: None,
             log: None,
             usage: Usage::default(),
-            search_share: 0.0,
+            searches: 0,
+            is_at_rest: false,
             recall: None,
         }
     }
 
     fn acknowledged_per_second(&self) -> f64 {
-        self.measured.per_second() * (1.0 - self.search_share)
+        self.measured.rate_of(self.measured.done - self.searches)
     }
 
     fn searches_per_second(&self) -> Option<f64> {
-        (self.search_share > 0.0).then(|| self.measured.per_second() * self.search_share)
+        (self.searches > 0).then(|| self.measured.rate_of(self.searches))
     }
 
     /// The clock stops when nothing waits for the index any more.
@@ -101,6 +104,7 @@ impl Row {
             "p999_ms": self.measured.percentile_ms(0.999),
             "entries_per_fsync": self.entries_per_fsync(),
             "write_amplification": self.amplification(),
+            "bytes_written_per_byte_accepted": self.written_per_byte(),
             "cpu_ms_per_operation": self.cpu_ms(),
             "recall_at_10": self.recall,
             "operations": self.measured.done,
@@ -108,8 +112,13 @@ impl Row {
         })
     }
 
-    /// Bytes that a node has written for each byte that was accepted.
+    /// Bytes that a node writes in the end for each byte that was accepted.
     fn amplification(&self) -> Option<f64> {
+        self.written_per_byte().filter(|_| self.is_at_rest)
+    }
+
+    /// Bytes that a node had written for each byte that was accepted when the calls ended; what it has put off is not in it.
+    fn written_per_byte(&self) -> Option<f64> {
         let written = self.usage.written_bytes as f64 / self.nodes as f64;
         (self.accepted_bytes > 0).then(|| written / self.accepted_bytes as f64)
     }
@@ -125,7 +134,7 @@ impl Report {
         let json = json.map(File::create).transpose()?.map(BufWriter::new);
         writeln!(
             stdout(),
-            "{:<8} {:>5} {:<18} {:>7} {:>9} {:>9} {:>9} {:>8} {:>8} {:>8} {:>7} {:>6} {:>7} {:>6} {:>6}",
+            "{:<8} {:>5} {:<18} {:>7} {:>9} {:>9} {:>9} {:>8} {:>8} {:>8} {:>7} {:>7} {:>7} {:>6} {:>6}",
             "system",
             "nodes",
             "workload",
@@ -137,7 +146,7 @@ impl Report {
             "p99 ms",
             "p99.9 ms",
             "entr/fs",
-            "w.amp",
+            "wr/byte",
             "cpu ms",
             "recall",
             "failed"
@@ -151,7 +160,7 @@ impl Report {
         let text = |value: Option<f64>, digits: usize| value.map_or("-".into(), |value| format!("{value:.digits$}"));
         writeln!(
             stdout(),
-            "{:<8} {:>5} {:<18} {:>7} {:>9} {:>9} {:>9} {:>8.2} {:>8.2} {:>8.2} {:>7} {:>6} {:>7.3} {:>6} {:>6}",
+            "{:<8} {:>5} {:<18} {:>7} {:>9} {:>9} {:>9} {:>8.2} {:>8.2} {:>8.2} {:>7} {:>7} {:>7.3} {:>6} {:>6}",
             row.system,
             row.nodes,
             row.workload,
@@ -163,7 +172,7 @@ impl Report {
             p99,
             p999,
             text(row.entries_per_fsync(), 1),
-            text(row.amplification(), 2),
+            text(row.written_per_byte(), 2),
             row.cpu_ms(),
             text(row.recall, 4),
             row.measured.failed
@@ -180,25 +189,70 @@ impl Report {
 mod tests {
     use super::*;
 
+    fn measured() -> Measured {
+        let mut measured = Measured::default();
+        for millis in 1..=1000 {
+            measured.add(Duration::from_millis(millis));
+        }
+        measured.took = Duration::from_secs(2);
+        measured.sort();
+        measured
+    }
+
     #[test]
-    fn amplification_is_counted_for_each_node() {
+    fn bytes_are_counted_for_each_node_and_amplification_only_at_rest() {
         let mut row = Row::new("cairn", 3, "add", 1, Measured::default());
-        assert_eq!(row.amplification(), None);
+        assert_eq!(row.written_per_byte(), None);
         row.accepted_bytes = 100;
         row.usage.written_bytes = 900;
+        assert_eq!((row.written_per_byte(), row.amplification()), (Some(3.0), None));
+        row.is_at_rest = true;
         assert_eq!(row.amplification(), Some(3.0));
     }
 
     #[test]
-    fn a_line_says_whether_there_is_an_index_and_counts_adds_and_searches_apart() {
-        let mut measured = Measured::default();
-        (measured.done, measured.took) = (100, Duration::from_secs(2));
-        let row = Row::new("cairn", 3, "90 % search", 8, measured);
-        let line = Row { indexed: true, search_share: 0.9, linked_after: Some(Duration::from_secs(2)), ..row }.json();
-        assert_eq!(line["indexed"], true);
-        assert_eq!(line["acknowledged_per_second"].as_f64().map(f64::round), Some(5.0));
-        assert_eq!(line["searches_per_second"].as_f64().map(f64::round), Some(45.0));
-        assert_eq!(line["linked_per_second"].as_f64(), Some(25.0));
-        assert_eq!(Row::new("etcd", 3, "put", 8, Measured::default()).json()["indexed"], false);
+    fn a_line_has_what_was_measured_under_its_name() {
+        let row = Row::new("cairn", 3, "90 % search", 8, measured());
+        let row = Row {
+            indexed: true,
+            searches: 900,
+            linked_after: Some(Duration::from_secs(2)),
+            log: Some(LogCounters { entries: 300.0, syncs: 20.0 }),
+            accepted_bytes: 100,
+            usage: Usage { cpu: Duration::from_secs(4), written_bytes: 900 },
+            is_at_rest: true,
+            recall: Some(0.98),
+            ..row
+        };
+        let expected = json!({
+            "system": "cairn",
+            "nodes": 3,
+            "clients": 8,
+            "workload": "90 % search",
+            "indexed": true,
+            "acknowledged_per_second": 50.0,
+            "linked_per_second": 250.0,
+            "searches_per_second": 450.0,
+            "p50_ms": 501.0,
+            "p99_ms": 990.0,
+            "p999_ms": 999.0,
+            "entries_per_fsync": 15.0,
+            "write_amplification": 3.0,
+            "bytes_written_per_byte_accepted": 3.0,
+            "cpu_ms_per_operation": 4.0,
+            "recall_at_10": 0.98,
+            "operations": 1000,
+            "failed": 0,
+        });
+        assert_eq!(row.json(), expected);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_null() {
+        let line = Row::new("etcd", 3, "put", 8, measured()).json();
+        assert_eq!(line["indexed"], false);
+        for name in ["linked_per_second", "searches_per_second", "entries_per_fsync", "write_amplification"] {
+            assert_eq!(line[name], Value::Null, "{name}");
+        }
     }
 }
