@@ -16,12 +16,18 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use cairn_client::Client;
+use cairn_client::proto::NodeState;
 use cairn_demo::cluster::{Cluster, cairn_binary};
 use tempfile::TempDir;
+use tokio::runtime::Builder;
 
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+/// How long the end of a test waits for nodes that can still hear of each other's last entries, and for their answers.
+const SETTLED_AT_THE_END_WITHIN: Duration = Duration::from_secs(1);
+const ANSWERED_AT_THE_END_WITHIN: Duration = Duration::from_secs(5);
 
-/// A [`Cluster`] in a temporary directory. When a test fails, it shows the end of each node's log and keeps the directory.
+/// A [`Cluster`] in a temporary directory. When a test fails, it shows the end of each node's log and keeps the directory. However
+/// it ends, nodes that run then and have applied the same entries must have the same state.
 #[derive(Debug)]
 pub struct TestCluster {
     cluster: Cluster,
@@ -87,6 +93,20 @@ impl TestCluster {
         self.client_at(vec![self.cluster.node(id).endpoint()])
     }
 
+    /// What the running nodes say of themselves at the end of a test; nothing where one of them does not answer.
+    fn last_states(&self) -> Vec<(u64, NodeState)> {
+        let ask = async {
+            let states = self.cluster.settled_states(SETTLED_AT_THE_END_WITHIN);
+            tokio::time::timeout(ANSWERED_AT_THE_END_WITHIN, states).await.ok()?.ok()
+        };
+        // A test ends on a thread that has a runtime already.
+        let states = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| Builder::new_current_thread().enable_all().build().ok()?.block_on(ask));
+            asking.join().ok().flatten()
+        });
+        states.unwrap_or_default()
+    }
+
     /// Waits until all running nodes have applied the same entries, and returns their digest.
     ///
     /// # Panics
@@ -122,10 +142,21 @@ impl DerefMut for TestCluster {
     }
 }
 
+/// Two nodes that have applied the same entries and have another digest, if there are such.
+fn difference(states: &[(u64, NodeState)]) -> Option<String> {
+    states.iter().find_map(|(id, state)| {
+        let differs = |other: &NodeState| other.applied_index == state.applied_index && other.digest != state.digest;
+        let (other_id, other) = states.iter().find(|(_, other)| differs(other))?;
+        Some(format!("nodes {id} and {other_id} differ: {state:?}, {other:?}"))
+    })
+}
+
 impl Drop for TestCluster {
-    #[expect(clippy::print_stderr, reason = "a failed test should say why")]
+    #[expect(clippy::print_stderr, clippy::panic, reason = "a failed test should say why")]
     fn drop(&mut self) {
-        if !std::thread::panicking() {
+        let is_panicking = std::thread::panicking();
+        let difference = if is_panicking { None } else { difference(&self.last_states()) };
+        if !is_panicking && difference.is_none() {
             return;
         }
         for node in self.cluster.nodes() {
@@ -134,5 +165,25 @@ impl Drop for TestCluster {
         if let Some(directory) = self.directory.take() {
             eprintln!("--- logs and data are in {}", directory.keep().display());
         }
+        if let Some(difference) = difference {
+            panic!("{difference}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(applied_index: u64, digest: &str) -> NodeState {
+        NodeState { applied_index, digest: digest.to_owned(), ..NodeState::default() }
+    }
+
+    #[test]
+    fn nodes_differ_that_have_another_digest_at_the_same_index() {
+        let (ahead, one, other) = ((1, state(8, "a")), (2, state(7, "b")), (3, state(7, "c")));
+        assert_eq!(difference(&[ahead.clone(), one.clone()]), None);
+        assert!(difference(&[ahead, one, other]).unwrap().starts_with("nodes 2 and 3 differ"));
+        assert_eq!(difference(&[]), None);
     }
 }
