@@ -2,7 +2,7 @@
 //! no list and no search may tell of what was never written, and after all faults every node must hold the same.
 //!
 //! ```text
-//!   clients ──calls──▶ nodes ──links (proxies)──▶ nodes        faults: kill, pause, cut, one-way cut, silence, delay, transfer,
+//!   clients ──calls──▶ nodes ──network──▶ nodes        faults: kill, pause, cut, one-way cut, silence, delay or loss, transfer,
 //!      └─history─▶ stateright's LinearizabilityTester, memory by memory            members that come and go, snapshots for one
 //!                                                                                  that was away for too long
 //! ```
@@ -13,12 +13,14 @@
 //! | file | holds |
 //! |---|---|
 //! | `history.rs` | what clients saw, and its check |
+//! | `network.rs` | what lies between the nodes, and how it is harmed |
 //! | `looks.rs` | what lists and searches may tell of |
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 mod history;
 mod looks;
+mod network;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,7 +29,6 @@ use std::time::{Duration, Instant};
 
 use cairn_client::proto::NodeState;
 use cairn_client::{Client, ErrorKind, Memory, NewSpace, Query, RetryPolicy};
-use cairn_links::Links;
 use cairn_tests::TestCluster;
 use futures::TryStreamExt;
 use rustix::process::{Pid, Signal, kill_process};
@@ -35,6 +36,7 @@ use tokio::task::JoinSet;
 
 use history::{History, Op, Ret};
 use looks::Looks;
+use network::Network;
 
 const NODES: u64 = 3;
 const WORKERS: u64 = 6;
@@ -76,7 +78,7 @@ async fn histories_under_faults_are_linearizable() {
     let seconds = from_environment("CAIRN_CHAOS_SECONDS").unwrap_or(15);
     let seed = from_environment("CAIRN_CHAOS_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("chaos for {seconds} s, CAIRN_CHAOS_SEED={seed}");
-    let (mut cluster, links) = linked_cluster().await;
+    let (mut cluster, network) = networked_cluster().await;
     cluster.client().create_space(NewSpace::new(SPACE, 2)).await.unwrap();
 
     let (history, looks) = (Arc::new(History::default()), Arc::new(Looks::default()));
@@ -86,7 +88,7 @@ async fn histories_under_faults_are_linearizable() {
         let clients = (1..=NODES).map(|id| client_of(&cluster, id)).collect();
         workers.spawn(work(number, clients, Arc::clone(&history), Arc::clone(&looks), Arc::clone(&is_over)));
     }
-    let faults = faults_for(Duration::from_secs(seconds), Dice(seed | 1), &mut cluster, &links).await;
+    let faults = faults_for(Duration::from_secs(seconds), Dice(seed | 1), &mut cluster, &network).await;
     is_over.store(true, Ordering::Relaxed);
     while let Some(worker) = workers.join_next().await {
         worker.unwrap();
@@ -103,27 +105,18 @@ async fn histories_under_faults_are_linearizable() {
     assert!(looks.answered() > 0, "nothing was listed or searched for");
 }
 
-/// A cluster whose nodes reach each other through [`Links`].
-async fn linked_cluster() -> (TestCluster, Links) {
+/// A cluster whose nodes reach each other through a [`Network`].
+async fn networked_cluster() -> (TestCluster, Network) {
     let mut cluster = TestCluster::new(NODES);
-    let nodes: Vec<_> = cluster.nodes().iter().map(|node| (node.id, node.peer)).collect();
-    let links = Links::between(&nodes).await.unwrap();
-    for from in 1..=NODES {
-        let path = cluster.directory().join(format!("node-{from}.yaml"));
-        let mut text = std::fs::read_to_string(&path).unwrap();
-        for to in (1..=NODES).filter(|to| *to != from) {
-            let direct = format!("peer_address: \"{}\"", cluster.node(to).peer);
-            assert!(text.contains(&direct), "{text}");
-            text = text.replace(&direct, &format!("peer_address: \"{}\"", links.address(from, to)));
-        }
-        text.push_str(SETTINGS);
-        std::fs::write(&path, text).unwrap();
-    }
+    let network = Network::between(&mut cluster).await;
     for id in 1..=NODES {
+        let path = cluster.directory().join(format!("node-{id}.yaml"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text + SETTINGS).unwrap();
         cluster.start_node(id).unwrap();
     }
     cluster.wait_until_ready().await.unwrap();
-    (cluster, links)
+    (cluster, network)
 }
 
 fn client_of(cluster: &TestCluster, id: u64) -> Client {
@@ -231,7 +224,7 @@ async fn faults_for(
     time: Duration,
     mut dice: Dice,
     cluster: &mut TestCluster,
-    links: &Links,
+    network: &Network,
 ) -> BTreeMap<&'static str, u64> {
     let mut counts = BTreeMap::new();
     // Once in any case, however short the run.
@@ -256,13 +249,13 @@ async fn faults_for(
                 signal(cluster, node, Signal::CONT);
                 "pause"
             }
-            fault @ 3..8 => harm(links, &mut dice, fault, node, other),
+            fault @ 3..8 => harm(network, &mut dice, fault, node, other),
             8 => {
                 install_a_snapshot(cluster, node).await;
                 "snapshot install"
             }
             9 => {
-                come_and_go(cluster, node, lasting).await;
+                come_and_go(cluster, network, node, lasting).await;
                 "member come and gone"
             }
             _ => {
@@ -271,39 +264,36 @@ async fn faults_for(
                 "transfer"
             }
         };
-        if links.are_harmed() {
+        if network.is_harmed() {
             tokio::time::sleep(lasting).await;
-            links.mend();
+            network.mend();
         }
         *counts.entry(name).or_default() += 1;
     }
     counts
 }
 
-/// Harms one link or several until they are mended.
-fn harm(links: &Links, dice: &mut Dice, fault: u64, node: u64, other: u64) -> &'static str {
+/// Harms the network until it is mended.
+fn harm(network: &Network, dice: &mut Dice, fault: u64, node: u64, other: u64) -> &'static str {
     match fault {
         3 => {
-            links.cut_off(node);
+            network.cut_off(node);
             "isolation"
         }
         4 => {
-            links.cut(node, other);
+            network.cut(node, other);
             "one-way cut"
         }
         5 => {
-            links.cut(node, other);
-            links.cut(other, node);
+            network.cut(node, other);
+            network.cut(other, node);
             "bridge"
         }
         6 => {
-            links.silence(node, other);
+            network.silence(node, other);
             "silence"
         }
-        _ => {
-            links.delay(dice.millis(5, 150));
-            "delay"
-        }
+        _ => network.impair(dice.millis(5, 150)),
     }
 }
 
@@ -339,14 +329,13 @@ async fn install_a_snapshot(cluster: &mut TestCluster, node: u64) {
 
 /// What a running node says of itself, as soon as it answers.
 async fn own_state(cluster: &TestCluster, id: u64) -> NodeState {
-    let client = Client::builder().endpoints([cluster.node(id).endpoint()]).deadline(PATIENCE).build().unwrap();
-    let members = client.status().await.unwrap().members;
-    members.into_iter().find(|member| member.node_id == id).and_then(|member| member.state).unwrap_or_default()
+    cluster.node(id).state(PATIENCE).await.unwrap()
 }
 
 /// A new node joins, gets a vote, serves for a while and leaves. Nothing else is broken meanwhile, so all of it must succeed.
-async fn come_and_go(cluster: &mut TestCluster, through: u64, lasting: Duration) {
+async fn come_and_go(cluster: &mut TestCluster, network: &Network, through: u64, lasting: Duration) {
     let id = cluster.newcomer().unwrap();
+    network.let_in(cluster, id);
     let (peer, grpc) = (cluster.node(id).peer.to_string(), cluster.node(id).grpc.to_string());
     let client = Client::builder().endpoints([cluster.node(through).endpoint()]).deadline(PATIENCE).build().unwrap();
     client.add_member(id, peer, grpc).await.unwrap();

@@ -96,6 +96,10 @@ pub struct Node {
     pub data: PathBuf,
     config: PathBuf,
     log: PathBuf,
+    /// What its process begins with, before the program.
+    launcher: Vec<String>,
+    /// Whether it joins a cluster that is there.
+    joins: bool,
     child: Option<Child>,
 }
 
@@ -118,6 +122,16 @@ impl Node {
         }
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
+    }
+
+    /// What it says of itself; `limit` is how long it may take to answer.
+    ///
+    /// # Errors
+    /// A node that does not answer.
+    pub async fn state(&self, limit: Duration) -> cairn_client::Result<proto::NodeState> {
+        let status = Client::builder().endpoints([self.endpoint()]).deadline(limit).build()?.status().await?;
+        let own = status.members.into_iter().find(|member| member.node_id == self.id);
+        Ok(own.and_then(|member| member.state).unwrap_or_default())
     }
 
     /// A metric without labels, as the node tells it now; nothing where it does not answer or has no such metric.
@@ -172,9 +186,7 @@ impl Cluster {
         let nodes = (1..=count).map(|id| new_node(directory, id)).collect::<Result<_, _>>()?;
         write_root_key(&directory.join("root.key")).map_err(system("writing the root key"))?;
         let cluster = Self { binary: binary.to_owned(), directory: directory.to_owned(), nodes, leave_running: false };
-        for node in &cluster.nodes {
-            fs::write(&node.config, cluster.configuration(node)).map_err(system("writing a configuration"))?;
-        }
+        cluster.nodes.iter().try_for_each(|node| cluster.write_configuration(node))?;
         Ok(cluster)
     }
 
@@ -185,13 +197,25 @@ impl Cluster {
     /// A file that cannot be written, or no free ports.
     pub fn newcomer(&mut self) -> Result<u64, ClusterError> {
         let id = self.nodes.len() as u64 + 1;
-        let node = new_node(&self.directory, id)?;
-        let config = node.config.clone();
-        self.nodes.push(node);
-        let mut text = self.configuration(self.node(id));
-        text.push_str("  join: true\n");
-        fs::write(config, text).map_err(system("writing a configuration"))?;
+        self.nodes.push(Node { joins: true, ..new_node(&self.directory, id)? });
+        self.write_configuration(self.node(id))?;
         Ok(id)
+    }
+
+    /// Has a node that was not started yet listen at `host` in place of loopback, and its process begin with `launcher`, such as
+    /// `ip netns exec NAME`. Writes anew the configurations of all that know its address by them.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn place(&mut self, id: u64, host: Ipv4Addr, launcher: &[&str]) -> Result<(), ClusterError> {
+        let node = &mut self.nodes[position(id)];
+        for address in [&mut node.grpc, &mut node.peer, &mut node.http] {
+            address.set_ip(host.into());
+        }
+        node.launcher = launcher.iter().map(|&word| word.to_owned()).collect();
+        let joins = node.joins;
+        let concerned = self.nodes.iter().filter(|other| !joins || other.id == id);
+        concerned.into_iter().try_for_each(|other| self.write_configuration(other))
     }
 
     /// [`Cluster::new`], then starts every node and waits until all are ready.
@@ -207,11 +231,15 @@ impl Cluster {
         Ok(cluster)
     }
 
+    fn write_configuration(&self, node: &Node) -> Result<(), ClusterError> {
+        fs::write(&node.config, self.configuration(node)).map_err(system("writing a configuration"))
+    }
+
     fn configuration(&self, node: &Node) -> String {
         // Strings in the manner of JSON, which YAML understands whatever a path contains.
         let quoted = |path: &Path| format!("{:?}", path.display().to_string());
         let mut text = format!(
-            "node:\n  id: {}\n  data_dir: {}\nlisten:\n  grpc: {}\n  peer: {}\n  http: {}\nroot_key:\n  file: {}\ncluster:\n  peers:\n",
+            "node:\n  id: {}\n  data_dir: {}\nlisten:\n  grpc: {}\n  peer: {}\n  http: {}\nroot_key:\n  file: {}\n",
             node.id,
             quoted(&node.data),
             node.grpc,
@@ -219,12 +247,19 @@ impl Cluster {
             node.http,
             quoted(&self.directory.join("root.key")),
         );
+        if !node.grpc.ip().is_loopback() {
+            text.push_str("security:\n  allow_unauthenticated_remote: true\n");
+        }
+        text.push_str("cluster:\n  peers:\n");
         for peer in &self.nodes {
             let _ = writeln!(
                 text,
                 "    - {{ id: {}, peer_address: \"{}\", client_address: \"{}\" }}",
                 peer.id, peer.peer, peer.grpc
             );
+        }
+        if node.joins {
+            text.push_str("  join: true\n");
         }
         text
     }
@@ -257,7 +292,10 @@ impl Cluster {
         let node = &mut self.nodes[position(id)];
         let log = OpenOptions::new().create(true).append(true).open(&node.log).map_err(system("opening a log"))?;
         let copy = log.try_clone().map_err(system("opening a log"))?;
-        let child = Command::new(&self.binary)
+        let program = self.binary.as_os_str();
+        let mut words = node.launcher.iter().map(AsRef::as_ref).chain([program]);
+        let child = Command::new(words.next().unwrap_or(program))
+            .args(words)
             .arg("start")
             .arg("--config")
             .arg(&node.config)
@@ -335,7 +373,7 @@ impl Cluster {
         loop {
             let mut states = Vec::new();
             for node in self.nodes.iter().filter(|node| node.child.is_some()) {
-                states.push((node.id, own_state(node).await?));
+                states.push((node.id, node.state(limit).await?));
             }
             let together = states.iter().all(|(_, state)| state.applied_index == states[0].1.applied_index);
             if together || begun.elapsed() > limit {
@@ -369,14 +407,7 @@ fn new_node(directory: &Path, id: u64) -> Result<Node, ClusterError> {
     let address = || free_address().map_err(system("looking for a free port"));
     let (grpc, peer, http) = (address()?, address()?, address()?);
     let (data, config, log) = (path(""), path(".yaml"), path(".log"));
-    Ok(Node { id, grpc, peer, http, data, config, log, child: None })
-}
-
-/// What a node says of itself.
-async fn own_state(node: &Node) -> cairn_client::Result<proto::NodeState> {
-    let status = Client::builder().endpoints([node.endpoint()]).build()?.status().await?;
-    let own = status.members.into_iter().find(|member| member.node_id == node.id);
-    Ok(own.and_then(|member| member.state).unwrap_or_default())
+    Ok(Node { id, grpc, peer, http, data, config, log, launcher: Vec::new(), joins: false, child: None })
 }
 
 fn position(id: u64) -> usize {
@@ -428,6 +459,25 @@ mod tests {
             assert!(text.contains(&format!("id: {}, peer_address: \"{}\"", node.id, node.peer)), "{text}");
         }
         assert_eq!(fs::read_to_string(directory.path().join("root.key")).unwrap().len(), 64);
+    }
+
+    #[test]
+    fn a_node_is_placed_where_all_others_look_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut cluster = Cluster::new(Path::new("cairn"), directory.path(), 2).unwrap();
+        let text_of = |id: u64| fs::read_to_string(directory.path().join(format!("node-{id}.yaml"))).unwrap();
+        cluster.place(2, Ipv4Addr::new(10, 0, 0, 2), &["env"]).unwrap();
+        let address = format!("peer_address: \"10.0.0.2:{}\"", cluster.node(2).peer.port());
+        assert!(text_of(1).contains(&address) && text_of(2).contains(&address), "{}", text_of(1));
+        assert!(
+            text_of(2).contains("allow_unauthenticated_remote") && !text_of(1).contains("allow_unauthenticated_remote")
+        );
+
+        fs::write(directory.path().join("node-1.yaml"), "changed since").unwrap();
+        let id = cluster.newcomer().unwrap();
+        cluster.place(id, Ipv4Addr::new(10, 0, 0, 3), &[]).unwrap();
+        assert!(text_of(id).contains("join: true") && text_of(id).contains("10.0.0.3"), "{}", text_of(id));
+        assert_eq!(text_of(1), "changed since", "nobody knows a newcomer by its own configuration");
     }
 
     #[tokio::test]
