@@ -33,8 +33,8 @@ pub(crate) type Incarnation = [u8; 16];
 /// The exclusive use of a data directory; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct DirLock {
-    // Dropped in this order: the directory is free before anybody is told.
-    _file: File,
+    file: File,
+    // Dropped with this value, once the directory is free.
     given_back: DropGuard,
 }
 
@@ -58,12 +58,19 @@ impl DirLock {
             .map_err(StartError::io(&path))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| StartError::Locked { path: data_dir.to_path_buf() })?;
-        Ok(Self { _file: file, given_back: CancellationToken::new().drop_guard() })
+        Ok(Self { file, given_back: CancellationToken::new().drop_guard() })
     }
 
     /// Is cancelled once the directory is given back.
     pub(crate) fn given_back(&self) -> CancellationToken {
         self.given_back.token().clone()
+    }
+}
+
+impl Drop for DirLock {
+    fn drop(&mut self) {
+        // Closing the file would not do while a process that is just being started has it too. It fails for nothing that is locked.
+        let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }
 
@@ -304,6 +311,17 @@ mod tests {
         assert_eq!(again.cluster_id(), Some(ClusterId([7; 16])));
         assert_eq!(again.sight(3, [2; 16]).unwrap(), Sighting::OtherDirectory);
         assert_eq!(again.sight(3, [1; 16]).unwrap(), Sighting::Fine);
+    }
+
+    /// As a process has it between its fork and the program that it becomes.
+    #[test]
+    fn a_directory_is_given_back_though_somebody_else_has_its_file_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = DirLock::take(dir.path()).unwrap();
+        assert!(matches!(DirLock::take(dir.path()), Err(StartError::Locked { .. })));
+        let _inherited = lock.file.try_clone().unwrap();
+        drop(lock);
+        DirLock::take(dir.path()).unwrap();
     }
 
     #[test]

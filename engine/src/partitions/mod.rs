@@ -28,7 +28,8 @@
 //! A large partition is kept in checkpoints (`checkpoint/`), out of which the next start has it at once; else it is made from the
 //! records (`records.rs`).
 //!
-//! Large partitions have a graph, which `upkeep.rs` looks after in the background. Nothing waits for that.
+//! Large partitions have a graph, which `upkeep.rs` looks after in the background. No search waits for that, and no write as
+//! long as it keeps up.
 
 #[cfg(test)]
 mod bed;

@@ -75,16 +75,31 @@ fn run(keeper: &Keeper, queue: &Queue<Arc<Slot>>) {
 /// Does some upkeep for a writer that has made so many changes, if too much is left: twice as much as it has added, so that
 /// it catches up in the end, and no write waits for all that a partition has left after its start.
 pub(super) fn catch_up(slot: &Slot, changes: usize) {
-    // Batches are small while few vectors are linked, so what is left is counted and not the batches.
-    let enough = left(slot).saturating_sub(changes as u64 * 2).max(LEFT_MAX);
-    while left(slot) > enough && do_some(slot, BATCH_OF_WRITER) {}
+    let (mut batches, batches_min) = (0, (changes * 2).div_ceil(BATCH_OF_WRITER));
+    let enough = left(slot).waiting.saturating_sub(changes as u64 * 2);
+    loop {
+        let Left { steps, waiting } = left(slot);
+        // Batches are small while few vectors are linked, so that more of them are needed; but none has less than one.
+        let is_enough = batches >= batches_min && waiting <= enough || batches >= changes * 2;
+        if steps <= LEFT_MAX || is_enough || !do_some(slot, BATCH_OF_WRITER) {
+            return;
+        }
+        batches += 1;
+    }
 }
 
-/// How many steps of upkeep are left to do for a partition.
-fn left(slot: &Slot) -> u64 {
+/// What is left to do for a partition.
+struct Left {
+    /// Steps of upkeep.
+    steps: u64,
+    /// Vectors to link.
+    waiting: u64,
+}
+
+fn left(slot: &Slot) -> Left {
     match &*slot.state.read() {
-        State::Ready(partition) => partition.upkeep_left(),
-        _ => 0,
+        State::Ready(partition) => Left { steps: partition.upkeep_left(), waiting: partition.waiting() },
+        _ => Left { steps: 0, waiting: 0 },
     }
 }
 
@@ -146,7 +161,7 @@ mod tests {
     /// A partition that the thread never gets, so that nobody but its writers links.
     fn without_thread(bed: &Bed) -> Arc<Slot> {
         let slot = bed.engine.partitions().slot(SPACE);
-        while left(&slot) > 0 || slot.is_in_upkeep.swap(true, Ordering::Relaxed) {
+        while left(&slot).steps > 0 || slot.is_in_upkeep.swap(true, Ordering::Relaxed) {
             std::thread::yield_now();
         }
         slot
@@ -177,8 +192,8 @@ mod tests {
         let slot = without_thread(&bed);
         for number in 1..=2 * LEFT_MAX / BATCH {
             bed.add(number * 1_000..number * 1_000 + BATCH);
-            assert!(left(&slot) <= LEFT_MAX, "{} after {number} writes", left(&slot));
+            assert!(left(&slot).steps <= LEFT_MAX, "{} after {number} writes", left(&slot).steps);
         }
-        assert!(left(&slot) > LEFT_MAX - BATCH, "no more than that: {}", left(&slot));
+        assert!(left(&slot).steps > LEFT_MAX - BATCH, "no more than that: {}", left(&slot).steps);
     }
 }

@@ -122,6 +122,13 @@ impl PeerServer {
         )))
     }
 
+    /// The next message of a call that may take long, as a snapshot does from a sender that keeps to its rate: a node that has
+    /// stopped would have its directory for all that time.
+    async fn next_of<T>(&self, messages: &mut Streaming<T>) -> Result<Option<T>, Status> {
+        let next = self.stop.run_until_cancelled(messages.message()).await;
+        next.unwrap_or_else(|| Err(Status::unavailable("this node stops")))
+    }
+
     async fn check(&self, header: Option<&PeerHeader>) -> Result<(), Status> {
         let header = header.ok_or_else(|| Status::invalid_argument("the field `header` is missing"))?;
         let own = self.membership.get().ok_or_else(|| Status::unavailable("this node has no cluster yet"))?;
@@ -284,7 +291,7 @@ impl PeerService for PeerServer {
         request: Request<Streaming<SendSnapshotRequest>>,
     ) -> Result<Response<SendSnapshotResponse>, Status> {
         let mut parts = request.into_inner();
-        let first = parts.message().await?.and_then(|message| message.part);
+        let first = self.next_of(&mut parts).await?.and_then(|message| message.part);
         let Some(send_snapshot_request::Part::Start(start)) = first else {
             return Err(Status::invalid_argument("a snapshot begins with its manifest"));
         };
@@ -293,9 +300,7 @@ impl PeerService for PeerServer {
         let manifest = start.manifest.ok_or_else(|| Status::invalid_argument("the field `manifest` is missing"))?;
         let receiver = Arc::clone(&core.receiver);
         let stream = blocking(move || receiver.lock().begin(vote, &manifest)).await?;
-        // A sender that keeps to its rate may have much left to send, and all of it would keep the directory of a node that has stopped.
-        let ends = || Status::unavailable("this node stops");
-        while let Some(message) = self.stop.run_until_cancelled(parts.message()).await.ok_or_else(ends)?? {
+        while let Some(message) = self.next_of(&mut parts).await? {
             let Some(send_snapshot_request::Part::Chunk(chunk)) = message.part else {
                 return Err(Status::invalid_argument("a snapshot continues with pieces of its files"));
             };

@@ -82,7 +82,7 @@ impl ReadGate {
         (Self { queue, room, confirmed: Mutex::new(None), rounds: AtomicU64::new(0) }, waiters)
     }
 
-    /// Rounds that were begun.
+    /// Rounds in which a leader was asked.
     pub(crate) fn rounds(&self) -> u64 {
         self.rounds.load(Ordering::Relaxed)
     }
@@ -207,7 +207,6 @@ pub(crate) async fn run_gate(core: Arc<Core>, mut queue: mpsc::Receiver<Waiter>)
         if waiting.is_empty() {
             continue;
         }
-        core.reads.rounds.fetch_add(1, Ordering::Relaxed);
         let round = tokio::select! {
             () = core.stop.cancelled() => return,
             round = round(&core) => round,
@@ -240,6 +239,7 @@ async fn round(core: &Core) -> Result<Point, String> {
     if leader_id.is_none() {
         return point.await;
     }
+    core.reads.rounds.fetch_add(1, Ordering::Relaxed);
     tokio::select! {
         point = point => point,
         () = core.leader_changed(leader_id) => Err("the leader has changed".to_string()),

@@ -59,7 +59,7 @@ pub struct NodeStats {
     pub log: WalStats,
     /// Bytes of entries that it has from its leader and that its log does not have yet.
     pub append_bytes_waiting: u64,
-    /// Rounds in which it has asked up to where its readers must see; many share one.
+    /// Rounds in which it has asked the leader, or as the leader a majority, up to where readers must see; many share one.
     pub read_rounds: u64,
     /// Whether writes that make the state grow are refused for want of space.
     pub disk_low: bool,

@@ -12,10 +12,6 @@ use crate::types::{TypeConfig, is_voter, voters_without};
 /// Why a change was given up on a node that stops.
 pub(super) const ENDED: &str = "replication has ended";
 
-/// Entries that the next leader may lack when it is asked to take over. Nobody takes writes until it has them; with many callers at
-/// once, some hundreds are always on their way.
-const LAG_MAX: u64 = 1_000;
-
 /// How many of the longest election timeouts the next leader is given to catch up.
 const CATCH_UP_ROUNDS: u32 = 2;
 
@@ -94,6 +90,8 @@ fn find_target(core: &Core, metrics: &RaftMetrics<TypeConfig>, wanted: Option<u6
         return Err(MembershipError::Refused(format!("node {target} is no voter")));
     }
     let last = metrics.last_log_index.unwrap_or(0);
-    let is_ready = matched(target).is_some_and(|matched| matched + LAG_MAX >= last);
+    // So many are on their way to everybody at a busy time. Nobody takes writes until the next leader has them.
+    let lag_max = core.limits.proposals_in_flight_max as u64;
+    let is_ready = matched(target).is_some_and(|matched| matched + lag_max >= last);
     Ok(if is_ready { Target::Ready(target) } else { Target::Behind(target) })
 }

@@ -121,7 +121,6 @@ impl Drop for SnapshotDir {
 /// The snapshots of this node.
 pub(crate) struct SnapshotStore {
     dir: PathBuf,
-    next: AtomicU64,
     state: Mutex<Held>,
     transfers: Transfers,
     traffic: Arc<Traffic>,
@@ -179,13 +178,7 @@ impl SnapshotStore {
     pub(crate) fn open(dir: PathBuf) -> Result<Self, StartError> {
         remove_dir(&dir).map_err(StartError::io(&dir))?;
         make_dir(&dir).map_err(StartError::io(&dir))?;
-        Ok(Self {
-            dir,
-            next: AtomicU64::new(1),
-            state: Mutex::default(),
-            transfers: Transfers::default(),
-            traffic: Arc::default(),
-        })
+        Ok(Self { dir, state: Mutex::default(), transfers: Transfers::default(), traffic: Arc::default() })
     }
 
     /// The newest snapshot.
@@ -201,7 +194,9 @@ impl SnapshotStore {
     /// Takes a snapshot of `engine` and returns the newest: this one, unless a later state has been installed meanwhile.
     /// Blocks.
     pub(crate) fn build(&self, engine: &Engine) -> Result<Arc<SnapshotDir>, String> {
-        let id = format!("{:06}", self.next.fetch_add(1, Ordering::Relaxed));
+        // Not counted by this store alone: one of another store that was in the same place may be under removal.
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = format!("{:06}", NEXT.fetch_add(1, Ordering::Relaxed));
         let path = self.dir.join(&id);
         let built = build_in(engine, &path, id).inspect_err(|_| {
             // What there is of it takes up space, which may be what was missing.

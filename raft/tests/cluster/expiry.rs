@@ -195,7 +195,7 @@ async fn a_node_that_no_leader_has_told_the_time_shows_nothing_that_may_have_exp
     let level = ReadLevel::AtLeast(cairn_engine::Position::at(last));
     let early = alone.read_point(level, Instant::now() + Duration::from_millis(500)).await;
     assert!(matches!(early, Err(ReadError::Unavailable { .. })), "{early:?}");
-    for id in cluster.ids().into_iter().filter(|id| *id != follower) {
+    for id in cluster.others(follower) {
         start_a_day_later(&mut cluster, id).await;
     }
     assert_eq!(shown(&alone, last).await, ["stays"]);

@@ -121,7 +121,7 @@ async fn a_request_that_is_repeated_after_a_failover_is_carried_out_once() {
     let first = write(cluster.node(1), memory_of_request("m1", "tea", "r1")).await;
     let leader = cluster.leader().await;
     cluster.stop(leader).await;
-    for id in cluster.ids().into_iter().filter(|id| *id != leader) {
+    for id in cluster.others(leader) {
         let again = write(cluster.node(id), memory_of_request("m1", "tea", "r1")).await;
         assert!(again.outcome.replayed);
         assert_eq!(again.outcome.result, first.outcome.result);
@@ -140,7 +140,7 @@ async fn a_node_that_finds_no_leader_is_alive_and_not_ready() {
     eventually("it knows of no leader", || alone.status().leader_id.is_none()).await;
     assert!(alone.is_alive());
     assert!(!alone.is_ready());
-    for id in cluster.ids().into_iter().filter(|id| *id != leader) {
+    for id in cluster.others(leader) {
         cluster.start(id).await;
     }
     cluster.ready().await;
@@ -151,7 +151,7 @@ async fn without_a_majority_there_is_an_answer_before_the_deadline() {
     let mut cluster = Cluster::running(3).await;
     write(cluster.node(1), space()).await;
     let leader = cluster.leader().await;
-    for id in cluster.ids().into_iter().filter(|id| *id != leader) {
+    for id in cluster.others(leader) {
         cluster.stop(id).await;
     }
     let left = Arc::clone(cluster.node(leader));

@@ -119,9 +119,7 @@ async fn a_change_waits_to_hear_of_the_nodes_that_it_needs() {
     cluster.timing.hearing_patience = PATIENCE;
     let links = start_linked(&mut cluster).await;
     let leader = cluster.leader().await;
-    let [unheard, removed] = *cluster.ids().into_iter().filter(|id| *id != leader).collect::<Vec<u64>>() else {
-        panic!("three nodes")
-    };
+    let [unheard, removed] = *cluster.others(leader) else { panic!("three nodes") };
     links.cut_off(unheard);
     let node = cluster.node(leader);
     let is_silent = |member: &Member| member.node_id == unheard && !member.reachable;
@@ -304,16 +302,19 @@ async fn a_leader_of_a_moment_ago_waits_to_hear_how_far_its_successor_is() {
 /// A leader that handed over to a node far behind would leave the cluster without one until that node has caught up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leadership_goes_to_no_node_that_is_far_behind() {
-    const WRITTEN: u64 = 1_100;
+    const IN_FLIGHT_MAX: u64 = 64;
+    const WRITTEN: u64 = 2 * IN_FLIGHT_MAX;
     let mut cluster = Cluster::of(3);
+    cluster.limits.proposals_in_flight_max = IN_FLIGHT_MAX as usize;
     let links = start_linked(&mut cluster).await;
     write(cluster.node(1), space()).await;
     let (leader, behind) = (cluster.leader().await, cluster.follower().await);
     let (node, term) = (cluster.node(leader), cluster.node(leader).status().term);
 
     links.cut_off(behind);
-    let memories = (0..WRITTEN).map(|number| write(node, memory(&format!("m{number}"), "tea")));
-    futures::future::join_all(memories).await;
+    for number in 0..WRITTEN {
+        write(node, memory(&format!("m{number}"), "tea")).await;
+    }
     let refused = node.transfer_leadership(Some(behind), in_time()).await.unwrap_err();
     let expected = format!("node {behind} has not caught up");
     assert!(matches!(&refused, MembershipError::Refused(reason) if *reason == expected), "{refused}");

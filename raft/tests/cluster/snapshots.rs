@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cairn_proto::peer::peer_service_client::PeerServiceClient;
 use cairn_proto::peer::{
@@ -13,7 +13,7 @@ use cairn_proto::peer::{
 use cairn_proto::storage::{LogStoredMembership, LogVote};
 use cairn_raft::{ReadLevel, StartError};
 
-use crate::support::{Cluster, count, eventually, incompressible, memory, space, write};
+use crate::support::{Cluster, PATIENCE, count, eventually, incompressible, memory, space, write};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_that_is_far_behind_gets_a_snapshot() {
@@ -125,27 +125,30 @@ async fn the_log_takes_a_bounded_part_of_the_disk_however_much_is_written() {
     const SEGMENT_BYTES: u64 = 128 << 10;
     const ROUND_BYTES: u64 = 4 * SEGMENT_BYTES;
     const ROUNDS: u64 = 8;
-    const CONTROLLER_TICK: Duration = Duration::from_millis(500);
+    const LOG_BYTES_MAX: u64 = 3 * ROUND_BYTES;
     let mut cluster = Cluster::of(3);
     cluster.limits.log.segment_bytes = SEGMENT_BYTES;
     cluster.limits.snapshot_bytes = ROUND_BYTES / 2;
     cluster.start_all().await;
     write(cluster.node(1), space()).await;
     let content = incompressible(20 << 10);
-    let per_round = ROUND_BYTES / content.len() as u64 + 1;
-    for written in 1..=ROUNDS * per_round {
-        write(cluster.node(1), memory(&format!("m{written}"), &content)).await;
-        if written.is_multiple_of(per_round) {
-            // Time for the snapshot that this round is worth.
-            tokio::time::sleep(CONTROLLER_TICK).await;
-            eventually("the log is short again", || {
-                cluster.ids().into_iter().all(|id| bytes_below(&cluster.data_dir(id).join("wal")) <= 3 * ROUND_BYTES)
-            })
-            .await;
+    let is_long = |cluster: &Cluster| {
+        let logs = cluster.ids().into_iter().map(|id| cluster.data_dir(id).join("wal"));
+        logs.into_iter().any(|log| bytes_below(&log) > LOG_BYTES_MAX)
+    };
+    let mut written = 0;
+    for round in 1..=ROUNDS {
+        let until = Instant::now() + PATIENCE;
+        // As slowly as the log is looked after where it has grown too long: it cannot be shorter than what comes meanwhile.
+        while written * (content.len() as u64) < round * ROUND_BYTES || is_long(&cluster) {
+            write(cluster.node(1), memory(&format!("m{written}"), &content)).await;
+            written += 1;
+            assert!(Instant::now() < until, "the log is long after {written} writes");
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
     for node in cluster.nodes() {
-        assert_eq!(count(node, ReadLevel::Linearizable).await, ROUNDS * per_round);
+        assert_eq!(count(node, ReadLevel::Linearizable).await, written);
     }
 }
 

@@ -85,6 +85,11 @@ impl Cluster {
         self.peers.iter().map(|peer| peer.id).collect()
     }
 
+    /// All nodes but one.
+    pub(crate) fn others(&self, id: u64) -> Vec<u64> {
+        self.ids().into_iter().filter(|other| *other != id).collect()
+    }
+
     /// The nodes that run.
     pub(crate) fn running_ids(&self) -> Vec<u64> {
         self.nodes.keys().copied().collect()

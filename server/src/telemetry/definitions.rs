@@ -98,7 +98,7 @@ definitions! {
     DISK_LOW = "cairn_disk_low" Gauge []
         "1 while writes that make the state grow are refused for want of space.";
     READ_ROUNDS = "cairn_read_rounds_total" Counter []
-        "Rounds in which this node asked up to where its readers must see; many readers share one.";
+        "Rounds in which this node asked the leader, or as the leader a majority, up to where readers must see; many readers share one.";
     SNAPSHOT_SENT = "cairn_snapshot_sent_bytes_total" Counter []
         "Bytes of snapshots sent to other members.";
     SNAPSHOT_RECEIVED = "cairn_snapshot_received_bytes_total" Counter []

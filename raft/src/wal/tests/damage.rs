@@ -41,7 +41,7 @@ fn written(clean: bool) -> Written {
     }
     let used = |bytes: &mut Vec<u8>| bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
     let used_bytes = bench.disk.with_file(&bench.segments()[0], used);
-    assert!(used_bytes < 32 << 10);
+    assert!(used_bytes < 16 << 10);
     Written { bench, used_bytes, models }
 }
 
