@@ -219,6 +219,12 @@ mutant leader-restore -p cairn-raft --lib sim::clusters
 take engine/src/crypto/aad.rs '[&head, family, aad.key];' '[&head, &family[..0], &aad.key[..0]];'
 mutant aad -p cairn-engine --lib crypto
 
+take raft/src/node/transfer.rs 'matched + lag_max >= last' 'matched <= last'
+mutant successor-has-caught-up -p cairn-raft --test cluster members::leadership_goes_to_no_node
+
+take engine/src/partitions/upkeep.rs 'if steps <= LEFT_MAX || is_enough' 'if is_enough || batches < changes'
+mutant link-bound -p cairn-engine --lib partitions::upkeep
+
 for name in "$@"; do
   if [ -z "${known[$name]:-}" ]; then
     echo "$name: there is no such mutant"
