@@ -1,6 +1,7 @@
 //! Clusters in this process: real engines, real logs, real sockets on loopback.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use cairn_raft::{
     Applied, Limits, MembershipError, Node, NodeConfig, Peer, ProposeError, ReadLevel, StartError, Timing,
 };
 use tempfile::TempDir;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task;
 
 use crate::disks::Trouble;
 
@@ -271,15 +274,15 @@ impl Cluster {
         assert!(digests.iter().all(|digest| *digest == digests[0]), "the nodes differ at index {index}: {digests:?}");
     }
 
-    /// Fails where two running nodes that have applied the same index have another digest.
-    fn compare_digests(&self) {
+    /// Two running nodes that have applied the same index and have another digest, if there are such.
+    fn difference(&self) -> Option<String> {
         let mut of_index = BTreeMap::new();
-        for (id, node) in &self.nodes {
+        self.nodes.iter().find_map(|(id, node)| {
             let applied = node.engine().applied();
             let index = applied.log_id.map(|log_id| log_id.index);
             let (first, digest) = *of_index.entry(index).or_insert((*id, applied.digest));
-            assert_eq!(digest, applied.digest, "nodes {first} and {id} differ at index {index:?}");
-        }
+            (digest != applied.digest).then(|| format!("nodes {first} and {id} differ at index {index:?}"))
+        })
     }
 
     fn have_applied_the_same(&self) -> bool {
@@ -287,19 +290,35 @@ impl Cluster {
         let first = indexes.next();
         indexes.all(|index| Some(index) == first)
     }
+
+    /// The same, once all have come to the same index, or time is over.
+    fn settled_difference(&self) -> Option<String> {
+        let until = Instant::now() + SETTLED_WITHIN;
+        while !self.have_applied_the_same() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.difference()
+    }
+
+    /// Stops all nodes while their directories are there: a log that cannot be written any more ends the process. A test with a
+    /// single thread stops them itself.
+    fn stop_before_directories_go(&mut self) {
+        let runtime = Handle::current();
+        if runtime.runtime_flavor() == RuntimeFlavor::MultiThread {
+            let nodes = mem::take(&mut self.nodes);
+            let stopping = futures::future::join_all(nodes.values().map(|node| node.stop()));
+            let stopped = task::block_in_place(|| runtime.block_on(tokio::time::timeout(PATIENCE, stopping)));
+            assert!(std::thread::panicking() || stopped.is_ok(), "the nodes do not stop");
+        }
+    }
 }
 
 /// Whatever a test was about, it ends with nodes that do not differ. Some may be cut off, or gone.
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            return;
-        }
-        let until = Instant::now() + SETTLED_WITHIN;
-        while !self.have_applied_the_same() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        self.compare_digests();
+        let difference = if std::thread::panicking() { None } else { self.settled_difference() };
+        self.stop_before_directories_go();
+        assert_eq!(difference, None);
     }
 }
 
