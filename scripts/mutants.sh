@@ -222,6 +222,9 @@ mutant aad -p cairn-engine --lib crypto
 take raft/src/node/transfer.rs 'matched + lag_max >= last' 'matched <= last'
 mutant successor-has-caught-up -p cairn-raft --test cluster members::leadership_goes_to_no_node
 
+take raft/src/node/start.rs 'APPEND_BYTES_MAX: usize = 256 << 10' 'APPEND_BYTES_MAX: usize = 2 << 20'
+mutant small-appends -p cairn-raft --test cluster backpressure::a_follower_catches_up_over_a_slow_link_that_breaks
+
 take engine/src/partitions/upkeep.rs 'if steps <= LEFT_MAX || is_enough' 'if is_enough || batches < changes'
 mutant link-bound -p cairn-engine --lib partitions::upkeep
 

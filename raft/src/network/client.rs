@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -31,6 +32,9 @@ use crate::snapshot::{Pace, SendError, SnapshotData, send};
 use crate::state_machine::Shared;
 use crate::types::{PeerNode, TypeConfig, Vote};
 
+/// How often the time for an append is doubled at most.
+const APPEND_DOUBLINGS_MAX: u32 = 4;
+
 type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
 type AppendedStream<'s> = BoxStream<'s, RpcResult<RaftAppended>>;
 
@@ -47,7 +51,7 @@ pub(crate) struct NetworkFactory {
 impl NetworkFactory {
     fn network(&self, target: u64, node: &PeerNode, lane: Lane) -> PeerNetwork {
         let address = self.peers.address(target, Some(&node.peer_address)).unwrap_or_default();
-        PeerNetwork { factory: self.clone(), target, address, lane }
+        PeerNetwork { factory: self.clone(), target, address, lane, given_up: AtomicU32::new(0) }
     }
 }
 
@@ -73,6 +77,8 @@ pub(crate) struct PeerNetwork {
     target: u64,
     address: String,
     lane: Lane,
+    /// Appends in succession that the peer did not answer in time.
+    given_up: AtomicU32,
 }
 
 impl PeerNetwork {
@@ -106,6 +112,25 @@ impl PeerNetwork {
         answer.map_err(|status| self.rpc_error(RPCTypes::AppendEntries, timeout, &status))
     }
 
+    /// How long the peer may take to answer an append: twice as long as the last time, where that was too short. So an entry of
+    /// any size gets over a slow link in the end.
+    fn append_timeout(&self) -> Duration {
+        let doublings = self.given_up.load(Ordering::Relaxed).min(APPEND_DOUBLINGS_MAX);
+        self.factory.timing.peer_timeout * 2_u32.pow(doublings)
+    }
+
+    /// Turns what came of an append into what openraft is told, and learns from it how long the next one may take.
+    fn note<T>(&self, timeout: Duration, came: Result<T, Status>) -> RpcResult<T> {
+        match &came {
+            Ok(_) => self.given_up.store(0, Ordering::Relaxed),
+            Err(status) if status.code() == Code::DeadlineExceeded => {
+                self.given_up.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(_) => {}
+        }
+        came.map_err(|status| self.rpc_error(RPCTypes::AppendEntries, timeout, &status))
+    }
+
     async fn open_append<S>(&mut self, mut input: S) -> RpcResult<AppendedStream<'_>>
     where
         S: Stream<Item = RaftAppend> + Send + Unpin + 'static,
@@ -114,18 +139,21 @@ impl PeerNetwork {
         // called, since a peer that cannot be reached would be called again at once otherwise, without end.
         let Some(first) = input.next().await else { return Ok(futures::stream::empty().boxed()) };
         let input = futures::stream::iter([first]).chain(input);
-        let timeout = self.factory.timing.peer_timeout;
+        let timeout = self.append_timeout();
         let mut client = self.client(Lane::Log)?;
         let sent = Arc::new(Mutex::new(VecDeque::new()));
         let outgoing = outgoing(input, self.header(), Arc::clone(&sent));
         let opened = within(timeout, client.append(outgoing)).await;
-        let incoming = opened.map_err(|status| self.rpc_error(RPCTypes::AppendEntries, timeout, &status))?;
+        // That a stream is open says nothing of what it carries.
+        let incoming = match opened {
+            Ok(incoming) => incoming,
+            Err(status) => return self.note(timeout, Err(status)),
+        };
         let answers = Answers { incoming, sent, timeout, ended: false };
         let this = &*self;
         Ok(futures::stream::unfold(answers, move |mut answers| async move {
             let answer = answers.next().await?;
-            let answer = answer.map_err(|status| this.rpc_error(RPCTypes::AppendEntries, timeout, &status));
-            Some((answer, answers))
+            Some((this.note(timeout, answer), answers))
         })
         .boxed())
     }

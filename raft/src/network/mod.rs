@@ -45,6 +45,10 @@ use crate::types::GROUP;
 /// The largest message between peers: an append is capped well below by the log store, a single entry by the API's limits.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
+/// How much may be on its way on one connection. A ping waits behind it, and a connection whose ping is not answered in time is
+/// given up with all that was on its way.
+pub(crate) const WINDOW_BYTES: u32 = 512 << 10;
+
 /// Which connection a call takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Lane {
@@ -58,6 +62,17 @@ pub(crate) enum Lane {
     Forward,
     /// Snapshots.
     Snapshot,
+}
+
+impl Lane {
+    /// How long a peer may take to answer a ping.
+    fn ping_timeout(self) -> Duration {
+        match self {
+            Self::Control | Self::Heartbeat | Self::Forward => Duration::from_secs(5),
+            // A slow link is busy with these all the time.
+            Self::Log | Self::Snapshot => Duration::from_secs(10),
+        }
+    }
 }
 
 /// The other members: where they are, and open connections to them.
@@ -97,7 +112,7 @@ impl Peers {
         let channel = match channels.get(&(node_id, lane)) {
             Some((known, channel)) if known == address => channel.clone(),
             _ => {
-                let channel = self.connect_lazily(address)?;
+                let channel = self.connect_lazily(address, lane)?;
                 channels.insert((node_id, lane), (address.to_string(), channel.clone()));
                 channel
             }
@@ -124,15 +139,15 @@ impl Peers {
         self.identity.node_id()
     }
 
-    fn connect_lazily(&self, address: &str) -> Result<Channel, tonic::transport::Error> {
+    fn connect_lazily(&self, address: &str, lane: Lane) -> Result<Channel, tonic::transport::Error> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?
             .connect_timeout(self.timing.connect_timeout)
             .tcp_nodelay(true)
             .tcp_keepalive(Some(Duration::from_secs(10)))
             .http2_keep_alive_interval(Duration::from_secs(5))
-            .keep_alive_timeout(Duration::from_secs(5))
-            .initial_stream_window_size(4 << 20)
-            .initial_connection_window_size(8 << 20);
+            .keep_alive_timeout(lane.ping_timeout())
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES);
         Ok(endpoint.connect_lazy())
     }
 }

@@ -34,7 +34,7 @@ use super::messages::{
     pre_vote_response_to_proto, required_vote, transfer_leader_from_proto, transfer_leader_response_to_proto,
     vote_request_from_proto, vote_response_to_proto,
 };
-use super::{MESSAGE_BYTES_MAX, Membership};
+use super::{MESSAGE_BYTES_MAX, Membership, WINDOW_BYTES};
 use crate::error::Refusal;
 use crate::identity::{Identity, Sighting, incarnation_of};
 use crate::node::{Core, members, own_state_now};
@@ -71,8 +71,8 @@ pub(crate) async fn serve(server: PeerServer, listener: tokio::net::TcpListener)
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let serving = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
-        .initial_stream_window_size(4 << 20)
-        .initial_connection_window_size(8 << 20)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
         .add_service(service)
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let winding_down = async {

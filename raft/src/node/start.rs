@@ -37,8 +37,9 @@ use crate::wal::{self, Recovered, SealContext, Summary, WalError};
 /// Entries in one append.
 const APPEND_ENTRIES_MAX: u64 = 1024;
 
-/// Bytes of entries in one append, unless a single one is larger.
-const APPEND_BYTES_MAX: usize = 2 << 20;
+/// Bytes of entries in one append, unless a single one is larger. What has arrived of an append that was given up is lost, so the
+/// least that a link must carry is this much in [`Timing::peer_timeout`](crate::config::Timing::peer_timeout).
+const APPEND_BYTES_MAX: usize = 256 << 10;
 
 /// Messages that may wait for openraft's core; their bytes are bounded where they come from.
 const CORE_QUEUE: u64 = 4096;

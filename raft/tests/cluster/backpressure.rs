@@ -22,7 +22,11 @@ const SYNC_TIME: Duration = Duration::from_secs(1);
 
 /// A cluster whose nodes reach each other through links, with a follower to harm and who leads.
 async fn start_with_links() -> (Cluster, Links, u64, (u64, u64)) {
-    let mut cluster = Cluster::of(3);
+    start_linked_as(Cluster::of(3)).await
+}
+
+/// The same, of a cluster with settings of its own.
+async fn start_linked_as(mut cluster: Cluster) -> (Cluster, Links, u64, (u64, u64)) {
     let links = start_linked(&mut cluster).await;
     write(cluster.node(1), space()).await;
     let (follower, leadership) = (cluster.follower().await, cluster.leadership().await);
@@ -83,32 +87,72 @@ async fn a_follower_on_a_slow_link_costs_neither_the_leader_nor_a_write() {
     cluster.assert_equal().await;
 }
 
-/// All that it lacks takes longer to arrive than a call has time; what has arrived counts.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_follower_on_a_slow_link_catches_up_over_it() {
-    let (cluster, links, slow, before) = start_with_links().await;
-
-    links.cut_off(slow);
-    let content = incompressible(20 << 10);
-    for number in 0..128 {
-        write(cluster.node(before.0), memory(&format!("m{number}"), &content)).await;
-    }
-    let applied = |id| cluster.node(id).status().applied_index.unwrap_or(0);
-    let behind = applied(before.0) - applied(slow);
-    assert!(behind > 100, "it lacks more than 2 MiB: {behind} entries");
-    links.mend();
-    links.slow_down(slow, 192 << 10);
-    assert_eq!(count(cluster.node(slow), ReadLevel::Linearizable).await, 128);
-    assert_eq!(cluster.leadership().await, before);
-    cluster.assert_equal().await;
-}
-
 /// Two memories as large as they may be, which is about what a call may hold.
 fn large(call: u64, content: &str) -> WriteRequest {
     let numbered =
         |number| v1::Memory { id: format!("m{call}-{number}"), content: content.to_string(), ..Default::default() };
     let memories = (0..2).map(numbered).collect();
     WriteRequest::AddMemories(v1::AddMemoriesRequest { space: SPACE.to_string(), memories, ..Default::default() })
+}
+
+/// Has a follower hear nothing of so many memories of 20 KiB.
+async fn leave_behind(cluster: &Cluster, links: &Links, follower: u64, leader: u64, memories: u64) {
+    let content = incompressible(20 << 10);
+    links.cut_off(follower);
+    for number in 0..memories {
+        write(cluster.node(leader), memory(&format!("m{number}"), &content)).await;
+    }
+    let applied = |id| cluster.node(id).status().applied_index.unwrap_or(0);
+    let behind = applied(leader) - applied(follower);
+    assert!(behind >= memories, "it lacks all of it: {behind} entries");
+    links.mend();
+}
+
+/// All that it lacks takes longer to arrive than a call has time; what has arrived counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_on_a_slow_link_catches_up_over_it() {
+    const WRITTEN: u64 = 64;
+    let (cluster, links, slow, before) = start_with_links().await;
+    leave_behind(&cluster, &links, slow, before.0, WRITTEN).await;
+    links.slow_down(slow, 64 << 10);
+    assert_eq!(count(cluster.node(slow), ReadLevel::Linearizable).await, WRITTEN);
+    assert_eq!(cluster.leadership().await, before);
+    cluster.assert_equal().await;
+}
+
+/// What is on its way when a link breaks is lost, so that what travels as a whole must be small.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_catches_up_over_a_slow_link_that_breaks_again_and_again() {
+    const WRITTEN: u64 = 64;
+    let (cluster, links, slow, before) = start_with_links().await;
+    leave_behind(&cluster, &links, slow, before.0, WRITTEN).await;
+    let node = Arc::clone(cluster.node(slow));
+    let patience = Instant::now() + PATIENCE;
+    while node.status().applied_index < cluster.node(before.0).status().applied_index {
+        assert!(Instant::now() < patience, "it gets no further than {:?}", node.status().applied_index);
+        links.slow_down(slow, 128 << 10);
+        // Enough for two appends, and not for all that it lacks.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        links.cut_off(slow);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    links.mend();
+    assert_eq!(count(&node, ReadLevel::Linearizable).await, WRITTEN);
+    cluster.assert_equal().await;
+}
+
+/// A link on which a single entry takes longer than a call has time, as long as calls have the time that they begin with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_as_large_as_can_be_gets_over_a_slow_link() {
+    let mut cluster = Cluster::of(3);
+    cluster.timing.peer_timeout = Duration::from_secs(1);
+    let (cluster, links, slow, before) = start_linked_as(cluster).await;
+    links.slow_down(slow, 512 << 10);
+    write(cluster.node(before.0), large(0, &incompressible(1 << 20))).await;
+    let written = write(cluster.node(before.0), memory("later", "tea")).await;
+    assert_eq!(count(cluster.node(slow), ReadLevel::AtLeast(written.position)).await, 3);
+    assert_eq!(cluster.leadership().await, before);
+    cluster.assert_equal().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
