@@ -81,6 +81,7 @@ async fn slow_disks_hold_up_nothing_but_the_writes_that_wait_for_them() {
         longest
     };
     let (_, longest) = tokio::join!(writing, longest);
+    cluster.assert_equal().await;
     cluster.stop_all().await;
     assert!(longest < SYNC_TIME / 2, "everything stood still for {longest:?}");
 }

@@ -291,7 +291,7 @@ impl Cluster {
         indexes.all(|index| Some(index) == first)
     }
 
-    /// The same, once all have come to the same index, or time is over.
+    /// The [difference](Self::difference) once all have come to the same index, or time is over.
     fn settled_difference(&self) -> Option<String> {
         let until = Instant::now() + SETTLED_WITHIN;
         while !self.have_applied_the_same() && Instant::now() < until {
